@@ -1,0 +1,145 @@
+"""The `ksim` command. Each subcommand loads what it needs when it is called, so that `ksim --help` answers at once.
+
+Exit status: 0 when all is well, 1 when `check` finds faults, 2 for a wrong argument or any other `KsimError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import ksim_envs
+from ksim_envs.errors import ConformanceError, KsimError
+
+TaskId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the `ksim` command.
+
+    Args:
+        args: the words after `ksim`; those of the process when None.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        if words[:1] == ["bench"]:
+            return _bench(words[1:])
+        return tyro.extras.subcommand_cli_from_dict(_COMMANDS, prog="ksim", description=_DESCRIPTION, args=words)
+    except KsimError as error:
+        Console(stderr=True, soft_wrap=True).print(f"ksim: {error}", markup=False, highlight=False)
+        return 2
+
+
+def list_tasks() -> int:
+    """List the environments, with the sizes of their observation and action and their episode length."""
+    rows: list[tuple[str, ...]] = []
+    for task_id in ksim_envs.task_ids():
+        with contextlib.closing(ksim_envs.make(task_id, num_envs=1)) as env:
+            sizes = env.single_observation_space.shape, env.single_action_space.shape
+            rows.append((task_id, *(_size(shape) for shape in sizes), str(env.episode_length)))
+    _print_table(("id", "observation", "action", "episode length [steps]"), rows)
+    return 0
+
+
+def bench() -> None:
+    """Measure environment steps per second; see `ksim bench --help`."""
+
+
+def check(
+    task_id: TaskId,
+    /,
+    backend: Literal["auto", "mjx", "warp", "native"] = "auto",
+    num_envs: int = 8,
+    num_steps: int = 100,
+) -> int:
+    """Check an environment against Gymnasium's contract, in each auto-reset mode.
+
+    Args:
+        task_id: the environment, such as ksim/Humanoid-v0.
+        backend: the physics engine.
+        num_envs: environments in the batch.
+        num_steps: steps to take in each mode.
+    """
+    num_faulty = 0
+    for mode in ("NextStep", "SameStep", "Disabled"):
+        env = ksim_envs.make(task_id, num_envs=num_envs, backend=backend, autoreset_mode=mode)
+        with contextlib.closing(env):
+            try:
+                ksim_envs.check_vector_env(env, num_steps=num_steps)
+            except ConformanceError as faults:
+                num_faulty += 1
+                _print(f"{task_id} on {env.backend}, {mode}: {faults}")
+            else:
+                _print(f"{task_id} on {env.backend}, {mode}: no fault found")
+    return 1 if num_faulty else 0
+
+
+def doctor() -> int:
+    """Report versions, devices, rendering, flags and cache, with the remedy for what is wrong."""
+    from ksim_envs.doctor import KNOWN_TROUBLES, diagnose
+
+    findings = diagnose()
+    _print_table(("topic", "found"), ((finding.topic, finding.value) for finding in findings))
+    for finding in (*findings, *KNOWN_TROUBLES):
+        if finding.remedy:
+            _print(f"\n{finding.topic}: {finding.value}\n  -> {finding.remedy}")
+    return 0
+
+
+def cache(action: Annotated[Literal["show", "clear"], tyro.conf.Positional] = "show") -> int:
+    """Show the folder and size of the compilation cache, or clear it.
+
+    Args:
+        action: `clear` deletes the compiled programs; they are compiled again when next needed.
+    """
+    from ksim_envs import runtime
+
+    folder = runtime.cache_dir()
+    if folder is None:
+        _print(f"The compilation cache is off; {runtime.CACHE_VARIABLE} can name a folder for it.")
+        return 0
+    num_files, num_bytes = runtime.cache_size()
+    if action == "clear":
+        runtime.clear_cache()
+    _print(f"{folder}: {'deleted ' if action == 'clear' else ''}{num_files} files, {num_bytes / 1e6:.1f} MB")
+    return 0
+
+
+def _bench(words: list[str]) -> int:
+    """Hands over to the benchmark, whose options (and imports) are its own."""
+    from ksim_envs import bench as benchmark
+
+    benchmark.run(tyro.cli(benchmark.BenchConfig, prog="ksim bench", args=words))
+    return 0
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in shape)
+
+
+def _print(line: str) -> None:
+    """Prints text as it is: unwrapped, so that it can be copied and searched."""
+    Console(soft_wrap=True).print(line, markup=False, highlight=False)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table)
+
+
+_DESCRIPTION = "Vectorized robot environments on MuJoCo physics."
+_COMMANDS = {"list": list_tasks, "bench": bench, "check": check, "doctor": doctor, "cache": cache}

@@ -1,0 +1,383 @@
+"""The file to read: reset, step and auto-reset of one batch of environments, as pure functions.
+
+`Core.step` reads in the order in which things happen. Everything above it (vector env, single env, adapters, agents) calls it;
+below it are the task (named terms, for one env) and the physics backend (batched).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ksim_envs import guard
+from ksim_envs.guard import Fault
+from ksim_envs.physics import load_model, make_backend
+from ksim_envs.physics.backend import Backend
+from ksim_envs.tasks.task import Context, Evaluation, Model, Task, draw_start, evaluate, find_reads, total_push
+from ksim_envs.types import EnvState, Info, Push, StepResult
+
+
+class Autoreset(IntEnum):
+    """Gymnasium's auto-reset modes, as numbers that compiled code can compare."""
+
+    NEXT_STEP = 0
+    SAME_STEP = 1
+    DISABLED = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Core:
+    """One task on one backend for `num_envs` rows. Its methods are pure: use them under `jit`, `scan`, `grad`, `shard_map`."""
+
+    task: Task
+    backend: Backend
+    model: Model
+
+    @property
+    def num_envs(self) -> int:
+        """Number of rows."""
+        return self.backend.num_envs
+
+    @property
+    def num_actions(self) -> int:
+        """Length of one env's action."""
+        return self.backend.model.nu
+
+    @property
+    def dt(self) -> float:
+        """The control period in s."""
+        return self.task.frame_skip * self.model.timestep
+
+    def keys(self, seed: int) -> Array:
+        """One key for each env: `fold_in(key(seed), env_index)`. Env i has the same key whatever `num_envs` is.
+
+        Args:
+            seed: an integer in [0, 2**64).
+
+        Returns:
+            (E,) typed keys, for `reset`.
+        """
+        with jax.default_device(self.backend.device):
+            return jax.vmap(jax.random.fold_in, (None, 0))(root_key(seed), jnp.arange(self.num_envs))
+
+    def keys_of(self, seeds: Sequence[int]) -> Array:
+        """One key for each env from a seed of its own: that of env 0 under `keys(seed)`."""
+        return jnp.stack([jax.random.fold_in(root_key(seed), 0) for seed in seeds])
+
+    def reset(self, key_E: Array, start: dict[str, Array] | None = None) -> EnvState:
+        """Begin an episode in every row.
+
+        Args:
+            key_E: (E,) typed keys, the root of each row's randomness from here on.
+            start: see `reset_rows`.
+
+        Returns:
+            The state; its `obs_EL` and `metrics` are those of the first state.
+        """
+        return self.reset_rows(self.unreset_state(key_E), jnp.ones(self.num_envs, bool), start)
+
+    def step(
+        self,
+        state: EnvState,
+        action_EA: Array,
+        autoreset: Autoreset | Array = Autoreset.SAME_STEP,
+        episode_length: int | Array | None = None,
+    ) -> tuple[EnvState, StepResult]:
+        """One control step of every row.
+
+        Args:
+            state: the batch.
+            action_EA: (E, A) actions in the actuators' control unit; clipped to their bounds, as MuJoCo does. An action
+                that is not finite counts as a divergence of its row.
+            autoreset: NEXT_STEP resets a row in the step after the one that ended its episode (whose action is then
+                ignored), SAME_STEP in the same step, DISABLED not at all: such a row stands still until `reset_rows`.
+            episode_length: control steps after which an episode is truncated; None for the task's.
+
+        Returns:
+            The next state, and what the step returns.
+        """
+        active_E = ~state.needs_reset_E
+
+        # 1 Commands and action delay become controls for each substep.
+        action_EA, fault_E = self._bounded(action_EA)
+        push_EL, fields = self._pushes(state), state.model_fields
+        fault_E |= guard.fault_if(~guard.healthy((push_EL, fields)), Fault.INPUT)
+
+        # 2 Physics substeps.
+        steps_E = active_E & (fault_E == 0)
+        physics, physics_fault_E = self.backend.step(state.physics, action_EA[:, None], steps_E, push_EL, fields)
+
+        # 3 Health check. A row with a fault was not stepped, so its terms see the state before.
+        terms = self._evaluate(replace(state, physics=physics), action_EA)
+        fault_E |= physics_fault_E | guard.fault_if(~guard.healthy(terms), Fault.TERM)
+        fault_E = jnp.where(active_E, fault_E, 0)
+        diverged_E = fault_E != 0
+        counted_E = active_E & ~diverged_E
+
+        # 4 Terminations and time limit.
+        step_E = state.step_E + active_E
+        limit = self.task.episode_length if episode_length is None else episode_length
+        terminated_E = counted_E & terms.terminated
+        truncated_E = active_E & (diverged_E | (step_E >= limit))
+
+        # 5 Rewards.
+        rewards = guard.zero_rows(~counted_E, terms.rewards)
+        reward_E = sum(rewards.values(), jnp.zeros(self.num_envs))
+
+        # 6 The final observation: what the row shows before any reset.
+        final = replace(
+            state,
+            physics=physics,
+            step_E=step_E,
+            return_E=state.return_E + reward_E,
+            needs_reset_E=state.needs_reset_E | terminated_E | truncated_E,
+            fault_count_EC=guard.count(state.fault_count_EC, fault_E),
+            obs_EL=guard.keep_rows(counted_E, terms.obs, state.obs_EL),
+            metrics=guard.keep_rows(counted_E, terms.metrics, state.metrics),
+        )
+
+        # 7 Reset of the rows that ended, in this step or the last. 8 Commands and curriculum are drawn with it.
+        resets_E = jnp.where(
+            autoreset == Autoreset.SAME_STEP,
+            final.needs_reset_E,
+            state.needs_reset_E & (autoreset == Autoreset.NEXT_STEP),
+        )
+        after = self.reset_rows(final, resets_E)
+
+        # 9 The observation returned.
+        return after, StepResult(
+            obs_EL=after.obs_EL,
+            reward_E=reward_E,
+            terminated_E=terminated_E,
+            truncated_E=truncated_E,
+            info=self.info(after, guard.zero_rows(resets_E, rewards), diverged_E),
+            final_obs_EL=final.obs_EL,
+            final_info=self.info(final, rewards, diverged_E),
+        )
+
+    def reset_rows(self, state: EnvState, mask_E: Array, start: dict[str, Array] | None = None) -> EnvState:
+        """Begin a new episode in some rows; no bit of the others changes, and only these rows cost anything.
+
+        The rows are taken in chunks of fixed size, as many chunks as there are rows to fill them.
+
+        Args:
+            state: the batch.
+            mask_E: the rows.
+            start: `"qpos"` and `"qvel"`, (E, ...) as encoded by `backend.exact`, to begin with instead of drawn ones.
+
+        Returns:
+            The batch.
+        """
+        chunk = min(self.num_envs, max(16, math.ceil(self.num_envs / 16)))
+
+        def reset_chunk(carry: tuple[EnvState, Array]) -> tuple[EnvState, Array]:
+            state, pending_E = carry
+            rows_R = jnp.nonzero(pending_E, size=chunk, fill_value=self.num_envs)[0]
+            return self._reset_chunk(state, rows_R, start or {}), pending_E.at[rows_R].set(False, mode="drop")
+
+        return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
+
+    def reseeded(self, state: EnvState, key_E: Array, mask_E: Array) -> EnvState:
+        """The batch with new keys in some rows, for `reset_rows` to begin with."""
+        return replace(
+            state,
+            key_E=jnp.where(mask_E, key_E, state.key_E),
+            episode_E=jnp.where(mask_E, 0, state.episode_E),
+            fault_count_EC=guard.zero_rows(jnp.asarray(mask_E), state.fault_count_EC),
+        )
+
+    @cached_property
+    def compiled_step(self) -> Any:
+        """`step`, compiled once for all who share this core; the state that goes in is used up."""
+        return jax.jit(self.step, donate_argnums=0)
+
+    @cached_property
+    def compiled_reset(self) -> Any:
+        """`reset_rows`, compiled, returning the state and (obs_EL, info); the state that goes in is used up."""
+
+        def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
+            state = self.reset_rows(state, mask_E, start)
+            no_rewards = {name: jnp.zeros(self.num_envs) for name in self.task.rewards}
+            return state, (state.obs_EL, self.info(state, no_rewards, jnp.zeros(self.num_envs, bool)))
+
+        return jax.jit(reset, donate_argnums=0)
+
+    @cached_property
+    def num_observations(self) -> int:
+        """Length of one env's observation."""
+        return jax.eval_shape(lambda: self.unreset_state(self.keys(0))).obs_EL.shape[1]
+
+    def info(self, state: EnvState, rewards: dict[str, Array], diverged_E: Array) -> Info:
+        """The `info` of a step: metrics and reward terms by name, and the episode so far. Leaves have length E."""
+        return {
+            **state.metrics,
+            **rewards,
+            "episode_return": state.return_E,
+            "episode_length": state.step_E,
+            "diverged": diverged_E,
+        }
+
+    def unreset_state(self, key_E: Array) -> EnvState:
+        """A state in which every row still waits for its first reset."""
+        terms = jax.eval_shape(lambda: self._evaluate(self._blank(key_E), jnp.zeros((self.num_envs, self.num_actions))))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (terms.obs, terms.metrics))
+        return replace(self._blank(key_E), obs_EL=zeros[0], metrics=zeros[1])
+
+    def _blank(self, key_E: Array) -> EnvState:
+        return EnvState(
+            physics=self.backend.empty(),
+            model_fields={
+                name: jnp.tile(value, (self.num_envs,) + (1,) * value.ndim) for name, value in self._nominal_fields().items()
+            },
+            key_E=key_E,
+            episode_E=jnp.zeros(self.num_envs, jnp.int32),
+            step_E=jnp.zeros(self.num_envs, jnp.int32),
+            return_E=jnp.zeros(self.num_envs, jnp.float32),
+            needs_reset_E=jnp.ones(self.num_envs, bool),
+            fault_count_EC=jnp.zeros((self.num_envs, len(Fault)), jnp.int32),
+            obs_EL=jnp.zeros((self.num_envs, 0), jnp.float32),
+            metrics={},
+        )
+
+    def _bounded(self, action_EA: Array) -> tuple[Array, Array]:
+        """Actions clipped to their bounds, zero where not finite, and the faults for these."""
+        action_EA = jnp.asarray(action_EA, jnp.float32)
+        finite_E = jnp.isfinite(action_EA).all(axis=1)
+        low, high = action_bounds(self.backend.model)
+        bounded_EA = jnp.clip(jnp.where(finite_E[:, None], action_EA, 0.0), low, high)
+        return bounded_EA, guard.fault_if(~finite_E, Fault.ACTION)
+
+    def _pushes(self, state: EnvState) -> Push | None:
+        if not self.task.events:
+            return None
+        no_action_EA = jnp.zeros((self.num_envs, self.num_actions))
+        return self._vmapped(total_push, state, no_action_EA)
+
+    def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
+        return self._vmapped(evaluate, state, action_EA)
+
+    def _vmapped(self, function: Any, state: EnvState, action_EA: Array) -> Any:
+        """`function(task, view, ctx)` of every row."""
+
+        def one(state: EnvState, action: Array) -> Any:
+            key = jax.random.fold_in(episode_key(state.key_E, state.episode_E), state.step_E)
+            return function(self.task, state.physics.view, self._context(key, action, state.model_fields))
+
+        rows = replace(state, fault_count_EC=None, obs_EL=None, metrics={})
+        return jax.vmap(one)(rows, action_EA)
+
+    def _context(self, key: Array, action: Array, model_fields: dict[str, Array]) -> Context:
+        return Context(
+            model=self.model,
+            dt=self.dt,
+            action=action,
+            terminated=jnp.zeros((), bool),
+            key=key,
+            model_fields=model_fields,
+        )
+
+    def _reset_chunk(self, state: EnvState, rows_R: Array, start: dict[str, Array]) -> EnvState:
+        """Begin a new episode in these rows; an index of `num_envs` stands for no row."""
+
+        def rows_of(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf.at[rows_R].get(mode="clip"), tree)
+
+        def write(tree: Any, new: Any) -> Any:
+            return jax.tree.map(lambda leaf, value: leaf.at[rows_R].set(value, mode="drop"), tree, new)
+
+        key_R, episode_R = rows_of((state.key_E, state.episode_E))
+        episode_R = episode_R + 1
+        qpos_RL, qvel_RL, fields_RL = jax.vmap(self._draw)(jax.vmap(episode_key)(key_R, episode_R))
+        given = rows_of(start)
+        model_fields = write(state.model_fields, fields_RL)
+        physics = self.backend.reset_rows(
+            state.physics, rows_R, given.get("qpos", qpos_RL), given.get("qvel", qvel_RL), model_fields
+        )
+        fresh = replace(
+            state,
+            physics=physics,
+            model_fields=model_fields,
+            episode_E=write(state.episode_E, episode_R),
+            step_E=state.step_E.at[rows_R].set(0, mode="drop"),
+            return_E=state.return_E.at[rows_R].set(0.0, mode="drop"),
+            needs_reset_E=state.needs_reset_E.at[rows_R].set(False, mode="drop"),
+        )
+        rows = rows_of(fresh)
+        terms = self._evaluate(rows, jnp.zeros((len(rows_R), self.num_actions)))
+        return replace(
+            fresh, obs_EL=write(state.obs_EL, terms.obs), metrics=write(state.metrics, terms.metrics)
+        )
+
+    def _draw(self, key: Array) -> tuple[Array, Array, dict[str, Array]]:
+        """The first qpos, qvel and model fields of one row's episode."""
+        qpos = self.backend.nominal("qpos0")
+        ctx = self._context(key, jnp.zeros(self.num_actions), self._nominal_fields())
+        return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
+
+    def _nominal_fields(self) -> dict[str, Array]:
+        return {name: self.backend.nominal(name) for name in sorted(self.task.model_fields)}
+
+
+def make_core(
+    task: Task,
+    num_envs: int,
+    *,
+    backend: str = "auto",
+    dynamics: str = "fast",
+    num_threads: int | None = None,
+    device: jax.Device | None = None,
+) -> Core:
+    """Build a task on a backend.
+
+    Args:
+        task: the task.
+        num_envs: number of rows, at least 1.
+        backend: `"auto"`, `"native"` or `"mjx"`.
+        dynamics: `"fast"` or `"gymnasium"`; see `physics.model.load_model`.
+        num_threads: threads of the native backend.
+        device: device of the mjx backend.
+
+    Returns:
+        The core, not yet compiled.
+
+    Raises:
+        KsimError: a name does not exist or a value is not allowed.
+    """
+    reads = find_reads(task, load_model(task.model, dynamics))
+    model = load_model(task.model, dynamics, reads)
+    made = make_backend(
+        backend,
+        model,
+        num_envs,
+        frame_skip=task.frame_skip,
+        reads=reads,
+        model_fields=task.model_fields,
+        num_threads=num_threads,
+        device=device,
+    )
+    return Core(task=task, backend=made, model=Model(model))
+
+
+def root_key(seed: int) -> Array:
+    """The typed key of a seed in [0, 2**64); equal to `jax.random.key(seed)` wherever that accepts it."""
+    return jax.random.wrap_key_data(np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32), impl="threefry2x32")
+
+
+def episode_key(key: Array, episode: Array) -> Array:
+    """The key of one episode of a row."""
+    return jax.random.fold_in(key, episode)
+
+
+def action_bounds(mj_model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(nu,) float32 lower and upper bounds of the controls; +-1 for an actuator without a range."""
+    low, high = np.where(mj_model.actuator_ctrllimited[:, None] != 0, mj_model.actuator_ctrlrange, (-1.0, 1.0)).T
+    return low.astype(np.float32), high.astype(np.float32)

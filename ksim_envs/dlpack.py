@@ -1,0 +1,119 @@
+"""Arrays across libraries: outputs to NumPy and torch without a copy where that is safe, actions always as a private copy.
+
+Ownership. What `step` and `reset` return belongs to the caller: it shares memory with no later result and with nothing that
+the env reads again, so it may be kept, and written to. Actions are copied: JAX computes asynchronously, and a caller who
+reuses its action buffer would otherwise change the physics (jax aliases aligned NumPy arrays and DLPack imports).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ksim_envs import validate
+from ksim_envs.errors import InvalidActionError, MissingDependencyError
+
+Tree: TypeAlias = Any
+
+
+class Exporter:
+    """Turns trees of JAX arrays into one kind of output."""
+
+    def __init__(self, output: str, device: jax.Device) -> None:
+        """Choose the kind.
+
+        Args:
+            output: `"numpy"`, `"jax"` or `"torch"`.
+            device: where the arrays live.
+
+        Raises:
+            MissingDependencyError: torch is asked for and not installed.
+        """
+        self._convert = {"numpy": _owned_numpy, "jax": lambda leaf: leaf, "torch": _torch_converter(output)}[output]
+        self._is_fused = output == "numpy" and device.platform != "cpu"
+        # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel on
+        # another stream still reads it. Two steps of references outlast any kernel of an ordinary loop.
+        self._recent: deque[Tree] = deque(maxlen=2)
+
+    def __call__(self, tree: Tree) -> Tree:
+        """The tree with its leaves converted."""
+        if self._is_fused:
+            return jax.tree.map(np.array, jax.device_get(tree))
+        self._recent.append(tree)
+        return jax.tree.map(self._convert, tree)
+
+
+def private_actions(value: Any, shape: tuple[int, ...], axes: str, device: jax.Device) -> Array:
+    """Actions from any library as a JAX array that nobody else can change.
+
+    Args:
+        value: NumPy, JAX or torch array, or nested lists. Host values must be finite; device arrays are not read back, and a
+            value there that is not finite counts as a divergence of its row.
+        shape: the shape that it must have.
+        axes: that shape in words, for the message.
+        device: where the env computes.
+
+    Returns:
+        A float32 copy on `device`.
+
+    Raises:
+        InvalidActionError: another shape or type, a value that is not finite, or a tensor that cannot be read.
+    """
+    if isinstance(value, jax.Array):
+        return _from_jax(value, shape, axes, device)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _from_torch(value, shape, axes, device)
+    return jax.device_put(validate.actions(value, shape, axes), device)
+
+
+def _from_jax(value: Array, shape: tuple[int, ...], axes: str, device: jax.Device) -> Array:
+    if value.is_deleted():
+        raise InvalidActionError("action is a deleted JAX array (it was donated); pass one that is alive.")
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise InvalidActionError(f"action has dtype {value.dtype}; it must be real numbers.")
+    if value.shape != shape:
+        raise InvalidActionError(f"action has shape {value.shape}; this env expects {axes} = {shape}.")
+    return jax.device_put(jnp.array(value, jnp.float32, copy=True), device)
+
+
+def _from_torch(value: Any, shape: tuple[int, ...], axes: str, device: jax.Device) -> Array:
+    if value.requires_grad:
+        raise InvalidActionError("action is a tensor that requires grad; pass action.detach().")
+    if value.device.type == "cpu":
+        return jax.device_put(validate.actions(value.numpy(), shape, axes), device)
+    if device.platform == "cpu":
+        raise InvalidActionError(f"action is on {value.device}, this env on the CPU; pass action.cpu().")
+    return _from_jax(jax.dlpack.from_dlpack(value.contiguous()), shape, axes, device)
+
+
+def _owned_numpy(leaf: Array) -> np.ndarray:
+    """A writable NumPy array on the memory of a CPU array that no one else holds."""
+    view = np.asarray(leaf)
+    return np.asarray(_Owner(leaf, view)) if view.size else np.array(view)
+
+
+class _Owner:
+    """Lends a JAX array's memory to NumPy as writable. `np.asarray` of a JAX array is read-only, because JAX cannot know
+    that it was the last to hold it; the env does: it never reads a result again after handing it over."""
+
+    def __init__(self, leaf: Array, view: np.ndarray) -> None:
+        self._leaf = leaf
+        address = view.__array_interface__["data"][0]
+        self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
+
+
+def _torch_converter(output: str) -> Any:
+    if output != "torch":
+        return None
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError('output="torch" needs torch: pip install "ksim-envs[torch]".') from error
+    return torch.from_dlpack

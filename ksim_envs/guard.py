@@ -1,0 +1,76 @@
+"""The health of rows: what counts as a fault, how a faulty row is quarantined, and how often it happens.
+
+No bit of another row depends on a faulty one. The faulty row's transition is reported as truncated, with reward zero, its
+last finite observation as the final one and `info["diverged"]` set; then the row is reset like any other that ended.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+MAX_VALUE = 1e10
+"""MuJoCo's own bound (`mjMAXVAL`): positions, velocities, accelerations and forces beyond it count as diverged."""
+
+Tree = TypeVar("Tree")
+
+
+class Fault(enum.IntEnum):
+    """Why a row was quarantined. The value is the bit number in a fault mask."""
+
+    ACTION = 0  # the action was not finite
+    INPUT = 1  # a push, a model field or the state at the step's start was not finite or out of bounds
+    PHYSICS = 2  # the engine diverged during the step
+    OVERFLOW = 3  # the engine ran out of room for contacts or constraints
+    TERM = 4  # an observation, reward or metric was not finite or out of bounds
+
+    @property
+    def mask(self) -> int:
+        """The fault's bit."""
+        return 1 << self.value
+
+
+def healthy(tree: Tree) -> Array:
+    """Whether every value of every leaf is finite and within `MAX_VALUE`, row by row.
+
+    Args:
+        tree: arrays whose first axis is `E`; leaves that are not floating point always count as healthy.
+
+    Returns:
+        (E,) bool; a scalar True when there is nothing to check.
+    """
+    rows = [
+        (jnp.abs(leaf) <= MAX_VALUE).reshape(leaf.shape[0], -1).all(axis=1)
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size
+    ]
+    return jnp.stack(rows).all(axis=0) if rows else jnp.array(True)
+
+
+def fault_if(unhealthy_E: Array, fault: Fault) -> Array:
+    """(E,) uint32 fault masks with the fault's bit where `unhealthy_E` is true."""
+    return jnp.where(unhealthy_E, jnp.uint32(fault.mask), jnp.uint32(0))
+
+
+def count(fault_count_EC: Array, fault_E: Array) -> Array:
+    """The counters after one more step with these fault masks."""
+    bits_C = jnp.array([fault.mask for fault in Fault], jnp.uint32)
+    return fault_count_EC + ((fault_E[:, None] & bits_C) != 0).astype(jnp.int32)
+
+
+def keep_rows(keep_E: Array, new: Tree, old: Tree) -> Tree:
+    """`new` in the rows where `keep_E` is true, `old` in the others; every leaf's first axis is `E`."""
+    return jax.tree.map(lambda n, o: jnp.where(_column(keep_E, n.ndim), n, o), new, old)
+
+
+def zero_rows(zero_E: Array, tree: Tree) -> Tree:
+    """The tree with zeros in the rows where `zero_E` is true, whatever stood there."""
+    return jax.tree.map(lambda leaf: jnp.where(_column(zero_E, leaf.ndim), jnp.zeros_like(leaf), leaf), tree)
+
+
+def _column(mask_E: Array, ndim: int) -> Array:
+    return mask_E.reshape(mask_E.shape + (1,) * (ndim - 1))

@@ -1,0 +1,70 @@
+"""Physics engines behind one interface: a model goes in, batched pure functions come out."""
+
+from __future__ import annotations
+
+import jax
+import mujoco
+
+from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.physics.backend import Backend
+from ksim_envs.physics.model import load_model
+
+BACKENDS = ("native", "mjx")
+
+
+def choose_backend(name: str) -> str:
+    """The backend that a name stands for; `"auto"` is native on a CPU and mjx on an accelerator.
+
+    Raises:
+        UnknownNameError: there is no such backend.
+    """
+    if name == "auto":
+        return "native" if jax.default_backend() == "cpu" else "mjx"
+    if name not in BACKENDS:
+        raise unknown_name("backend", str(name), ("auto", *BACKENDS))
+    return name
+
+
+def make_backend(
+    name: str,
+    model: mujoco.MjModel,
+    num_envs: int,
+    *,
+    frame_skip: int,
+    reads: frozenset[str],
+    model_fields: frozenset[str] = frozenset(),
+    num_threads: int | None = None,
+    device: jax.Device | None = None,
+) -> Backend:
+    """Compile a model for a backend.
+
+    Args:
+        name: `"auto"` or one of `BACKENDS`.
+        model: the model to simulate.
+        num_envs: number of rows.
+        frame_skip: physics substeps in a control step.
+        reads: the fields of `View` to compute.
+        model_fields: names of the model's fields that differ from row to row.
+        num_threads: native only; None for one thread for each processor.
+        device: mjx only; None for JAX's default device.
+
+    Returns:
+        The backend.
+
+    Raises:
+        UnknownNameError: there is no such backend.
+        InvalidConfigError: an argument belongs to another backend.
+    """
+    chosen = choose_backend(name)
+    shape = {"frame_skip": frame_skip, "reads": reads, "model_fields": model_fields}
+    if chosen == "native":
+        if device is not None:
+            raise InvalidConfigError("device= is for the mjx backend; native runs on the CPU (see num_threads=).")
+        from ksim_envs.physics.native import NativeBackend
+
+        return NativeBackend(model, num_envs, **shape, num_threads=num_threads)
+    if num_threads is not None:
+        raise InvalidConfigError("num_threads= is for the native backend; mjx runs where device= says.")
+    from ksim_envs.physics.mjx import MjxBackend
+
+    return MjxBackend(model, num_envs, **shape, device=device)

@@ -1,0 +1,191 @@
+"""The backend on MJX: MuJoCo in JAX, for accelerators, and for programs that are differentiated or sharded.
+
+Between control steps only the integration state is carried; the rest of `mjx.Data` is rebuilt from a template inside the
+compiled program. So a state is small, a reset cannot forget a solver buffer, and no bit of a row depends on another row.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jax import Array
+
+from ksim_envs import guard
+from ksim_envs.physics.backend import CHANGE, PREVIOUS
+from ksim_envs.physics.model import DERIVED, derived_constants, needs_derived_constants
+from ksim_envs.runtime import quiet_import
+from ksim_envs.types import PhysicsState, Push, View
+
+with quiet_import():
+    from mujoco import mjx
+
+CARRIED = ("time", "qpos", "qvel", "act", "qacc_warmstart")
+MAX_ITERATIONS = 4
+MAX_LINE_SEARCH_ITERATIONS = 8
+
+
+class MjxBackend:
+    """MuJoCo in JAX, in float32 (float64 where JAX's x64 mode is on). See `Backend` for the methods."""
+
+    name = "mjx"
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_envs: int,
+        *,
+        frame_skip: int,
+        reads: frozenset[str],
+        model_fields: frozenset[str] = frozenset(),
+        device: jax.Device | None = None,
+    ) -> None:
+        """Convert the model.
+
+        Args:
+            model: the model, shared with the caller and not changed.
+            num_envs: number of rows.
+            frame_skip: physics substeps in a control step.
+            reads: the fields of `View` to compute.
+            model_fields: names of the model's fields that differ from row to row.
+            device: where to run; None for JAX's default device.
+        """
+        self.model, self.num_envs = model, num_envs
+        self.device = device or jax.devices()[0]
+        self._frame_skip = frame_skip
+        self._changes = sorted(name.removesuffix(CHANGE) for name in reads if name.endswith(CHANGE))
+        self._reads = sorted(name for name in reads if not name.endswith(CHANGE))
+        self._model_fields = model_fields
+        self._derives = needs_derived_constants(model_fields)
+        with jax.default_device(self.device):
+            self._model = mjx.put_model(_adapted(model, reads))
+            self._data = mjx.make_data(self._model)
+
+    def empty(self) -> PhysicsState:
+        """See `Backend.empty`."""
+        varied = self._model_fields | (frozenset(DERIVED) if self._derives else frozenset())
+        fields = {name: self.nominal(name) for name in varied}
+        row = jax.eval_shape(self._reset_row, self._data.qpos, self._data.qvel, fields)
+        return jax.tree.map(lambda leaf: jnp.zeros((self.num_envs, *leaf.shape), leaf.dtype), row)
+
+    def nominal(self, name: str) -> Array:
+        """See `Backend.nominal`."""
+        return jnp.asarray(getattr(self.model, name), self._data.qpos.dtype)
+
+    def reset_rows(
+        self, state: PhysicsState, rows_R: Array, qpos_RL: Array, qvel_RL: Array, model_fields: dict[str, Array]
+    ) -> PhysicsState:
+        """See `Backend.reset_rows`."""
+        fields_R = {name: values.at[rows_R].get(mode="clip") for name, values in model_fields.items()}
+        rows = jax.vmap(self._reset_row)(qpos_RL, qvel_RL, self._with_derived(fields_R))
+        return jax.tree.map(lambda leaf, new: leaf.at[rows_R].set(new, mode="drop"), state, rows)
+
+    def step(
+        self,
+        state: PhysicsState,
+        ctrl_ESL: Array,
+        active_E: Array,
+        push_EL: Push | None,
+        model_fields: dict[str, Array],
+    ) -> tuple[PhysicsState, Array]:
+        """See `Backend.step`."""
+        stepped, healthy_E = jax.vmap(self._step_row)(state, ctrl_ESL, push_EL, model_fields)
+        fault_E = guard.fault_if(active_E & ~healthy_E, guard.Fault.PHYSICS)
+        return guard.keep_rows(active_E & healthy_E, stepped, state), fault_E
+
+    def exact(self, values: np.ndarray) -> Array:
+        """The values in the engine's precision."""
+        return jnp.asarray(values, self._data.qpos.dtype)
+
+    def state_dict(self, state: PhysicsState) -> dict[str, np.ndarray]:
+        """See `Backend.state_dict`."""
+        return {name: np.array(state.integration[name]) for name in ("qpos", "qvel", "time")}
+
+    def _with_derived(self, model_fields: dict[str, Array]) -> dict[str, Array]:
+        """The rows' model fields and, where one of them is a mass or the like, the constants that follow from it."""
+        if not self._derives:
+            return model_fields
+        rows = len(next(iter(model_fields.values())))
+        shapes = {
+            name: jax.ShapeDtypeStruct((rows, *getattr(self.model, name).shape), self._data.qpos.dtype)
+            for name in DERIVED
+        }
+
+        def derive(fields: dict[str, Array]) -> dict[str, np.ndarray]:
+            derived = derived_constants(self.model, {name: np.asarray(values) for name, values in fields.items()})
+            return {name: values.astype(shapes[name].dtype) for name, values in derived.items()}
+
+        return {**model_fields, **jax.pure_callback(derive, shapes, model_fields, vmap_method="sequential")}
+
+    # What follows is for one row.
+
+    def _reset_row(self, qpos: Array, qvel: Array, model_fields: dict[str, Array]) -> PhysicsState:
+        model = self._model.tree_replace(model_fields)
+        with jax.default_matmul_precision("highest"):
+            data = _forward(model, self._data.replace(qpos=qpos, qvel=qvel), self._reads)
+        state = self._state(data, {name: _field(data, name) for name in self._changes}, model_fields)
+        if "cfrc_ext" in self._reads:  # Gymnasium's tasks read zero there until the first step
+            state = dataclasses.replace(state, view=dataclasses.replace(state.view, cfrc_ext=self._data._impl.cfrc_ext))
+        return state
+
+    def _step_row(
+        self, state: PhysicsState, ctrl_SL: Array, push: Push | None, model_fields: dict[str, Array]
+    ) -> tuple[PhysicsState, Array]:
+        derived = {name: state.integration[name] for name in DERIVED if name in state.integration}
+        model = self._model.tree_replace({**model_fields, **derived})
+        data = self._data.replace(**{name: state.integration[name] for name in CARRIED})
+        if push is not None:
+            data = data.replace(qvel=data.qvel + push.qvel_kick, xfrc_applied=push.xfrc_applied)
+        ctrl_SL = jnp.broadcast_to(ctrl_SL, (self._frame_skip, self.model.nu)).astype(data.ctrl.dtype)
+        with jax.default_matmul_precision("highest"):
+            data, _ = jax.lax.scan(lambda d, ctrl: (mjx.step(model, d.replace(ctrl=ctrl)), None), data, ctrl_SL)
+            if "cfrc_ext" in self._reads:
+                data = mjx.rne_postconstraint(model, data)
+        before = {name: state.integration[PREVIOUS + name] for name in self._changes}
+        stepped = self._state(data, before, derived)
+        is_healthy = guard.healthy(jax.tree.map(lambda leaf: leaf[None], (stepped, data.qacc)))[0]
+        return stepped, is_healthy
+
+    def _state(self, data: mjx.Data, before: dict[str, Array], constants: dict[str, Array]) -> PhysicsState:
+        now = {name: _field(data, name) for name in self._changes}
+        integration = {name: getattr(data, name) for name in CARRIED}
+        integration |= {PREVIOUS + name: value for name, value in now.items()}
+        integration |= {name: constants[name] for name in DERIVED if self._derives}
+        view = {name: _field(data, name) for name in self._reads}
+        view |= {name + CHANGE: now[name] - before[name] for name in self._changes}
+        return PhysicsState(integration=integration, view=View(**view))
+
+
+def _adapted(model: mujoco.MjModel, reads: frozenset[str]) -> mujoco.MjModel:
+    """The model with the solver caps that MJX needs, and without sensors where no term reads them."""
+    adapted = copy.copy(model)
+    adapted.opt.iterations = min(adapted.opt.iterations, MAX_ITERATIONS)
+    adapted.opt.ls_iterations = min(adapted.opt.ls_iterations, MAX_LINE_SEARCH_ITERATIONS)
+    if adapted.opt.solver == mujoco.mjtSolver.mjSOL_PGS:  # MJX has none
+        adapted.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    if "sensordata" not in reads:
+        adapted.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
+    return adapted
+
+
+NEEDS_ACCELERATION = frozenset({"qacc", "qfrc_constraint", "sensordata"})
+
+
+def _forward(model: mjx.Model, data: mjx.Data, reads: list[str]) -> mjx.Data:
+    """The derived fields at the data's state, as `mj_forward` has them, as far as they are read."""
+    if not NEEDS_ACCELERATION.isdisjoint(reads):
+        return mjx.forward(model, data)
+    for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
+        data = stage(model, data)
+    return data
+
+
+def _field(data: mjx.Data, name: str) -> Any:
+    """A field of `mjx.Data`, wherever this release keeps it."""
+    holder = data if name in data.__dataclass_fields__ else data._impl
+    return getattr(holder, name)

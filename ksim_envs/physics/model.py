@@ -1,0 +1,155 @@
+"""From a model's source to the `MjModel` that is simulated, the same one on every backend."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from ksim_envs.errors import InvalidConfigError, unknown_name
+
+Dynamics: TypeAlias = Literal["fast", "gymnasium"]
+
+GYMNASIUM_PREFIX = "gymnasium:"
+RUNGE_KUTTA = mujoco.mjtIntegrator.mjINT_RK4
+
+
+def load_model(source: str, dynamics: Dynamics, reads: frozenset[str] = frozenset()) -> mujoco.MjModel:
+    """Compile a model.
+
+    Args:
+        source: a path to an MJCF file, `"gymnasium:NAME.xml"` for one of the installed Gymnasium's own, or MJCF text.
+        dynamics: `"gymnasium"` keeps the file's integrator and solver; `"fast"` takes Euler and Newton, and changes
+            neither masses, joints, actuators, timestep nor contact pairs.
+        reads: the view's fields that will be read; `cfrc_ext` needs help from the model (see `ask_for_cfrc_ext`).
+
+    Returns:
+        The model.
+
+    Raises:
+        UnknownNameError: the dynamics or the Gymnasium model does not exist.
+        InvalidConfigError: the file is missing, is not valid MJCF, or its timestep or actuators cannot be used.
+    """
+    if dynamics not in get_args(Dynamics):
+        raise unknown_name("dynamics", str(dynamics), get_args(Dynamics))
+    with quiet_mujoco():
+        spec = _read_spec(source)
+        if dynamics == "fast":
+            spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+            spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+        if "cfrc_ext" in reads and spec.option.integrator != RUNGE_KUTTA:
+            ask_for_cfrc_ext(spec)
+        return _checked(spec.compile(), source)
+
+
+def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:
+    """Make the C engine compute `cfrc_ext` in every step, by a sensor that needs it.
+
+    The engine runs `mj_rnePostConstraint` only for models with a sensor that reads its results. An accelerometer fixed
+    to the world is the cheapest. Under Euler the field then equals a call of `mj_rnePostConstraint` after the step;
+    under RK4 it would be that of the first stage, so there the native backend makes the call itself.
+    """
+    site = spec.worldbody.add_site(name="ksim_cfrc_ext")
+    spec.add_sensor(
+        name="ksim_cfrc_ext",
+        type=mujoco.mjtSensor.mjSENS_ACCELEROMETER,
+        objtype=mujoco.mjtObj.mjOBJ_SITE,
+        objname=site.name,
+    )
+
+
+@contextlib.contextmanager
+def quiet_mujoco() -> Iterator[list[str]]:
+    """Collect MuJoCo's warnings in a list instead of `MUJOCO_LOG.TXT` and standard error.
+
+    Yields:
+        The texts of the warnings, appended as they come.
+    """
+    warnings: list[str] = []
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(warnings.append)
+    try:
+        yield warnings
+    finally:
+        mujoco.set_mju_user_warning(previous)
+
+
+def derived_constants(model: mujoco.MjModel, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The constants that the compiler derives from masses, inertias and lengths, for rows with other values of these.
+
+    Args:
+        model: the nominal model; left unchanged.
+        fields: names of model fields to (R, ...) values.
+
+    Returns:
+        The names in `DERIVED` to (R, ...) float64 values, as `mj_setConst` computes them.
+    """
+    rows = len(next(iter(fields.values())))
+    derived = {name: np.empty((rows, *getattr(model, name).shape)) for name in DERIVED}
+    scratch, data = copy.copy(model), mujoco.MjData(model)
+    for row in range(rows):
+        for name, values in fields.items():
+            getattr(scratch, name)[:] = values[row]
+        mujoco.mj_setConst(scratch, data)
+        for name in DERIVED:
+            derived[name][row] = getattr(scratch, name)
+    return derived
+
+
+DERIVED = (
+    "body_subtreemass",
+    "body_invweight0",
+    "dof_invweight0",
+    "dof_M0",
+    "tendon_length0",
+    "tendon_invweight0",
+    "actuator_acc0",
+)
+"""Model fields that `mj_setConst` derives and that both engines read during a step."""
+
+
+def needs_derived_constants(names: frozenset[str]) -> bool:
+    """Whether changing any of these model fields changes a derived constant."""
+    return not names.isdisjoint(mujoco.MjModel._setconst_inputs)
+
+
+def _read_spec(source: str) -> mujoco.MjSpec:
+    try:
+        if source.lstrip().startswith("<"):
+            return mujoco.MjSpec.from_string(source)
+        return mujoco.MjSpec.from_file(str(_path(source)))
+    except ValueError as error:
+        raise InvalidConfigError(f"The model {_shown(source)} is not valid MJCF: {error}") from error
+
+
+def _path(source: str) -> Path:
+    if not source.startswith(GYMNASIUM_PREFIX):
+        path = Path(source)
+        if not path.is_file():
+            raise InvalidConfigError(f"There is no model file at {source!r}; give the path of an existing MJCF file.")
+        return path
+    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+    name = source.removeprefix(GYMNASIUM_PREFIX)
+    if not (folder / name).is_file():
+        raise unknown_name("model of the installed Gymnasium", name, (file.name for file in folder.glob("*.xml")))
+    return folder / name
+
+
+def _checked(model: mujoco.MjModel, source: str) -> mujoco.MjModel:
+    if not (np.isfinite(model.opt.timestep) and model.opt.timestep > 0):
+        raise InvalidConfigError(
+            f"The model {_shown(source)} has timestep {model.opt.timestep} s; it must be positive and finite."
+        )
+    if model.nu == 0:
+        raise InvalidConfigError(f"The model {_shown(source)} has no actuator; add at least one under <actuator>.")
+    return model
+
+
+def _shown(source: str) -> str:
+    return "given as text" if source.lstrip().startswith("<") else repr(source)

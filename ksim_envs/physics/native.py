@@ -1,0 +1,255 @@
+"""The backend on C MuJoCo: `mujoco.batch.Batch`, a threaded stepper, behind `jax.pure_callback`.
+
+The part of the integration state that the next step depends on goes into and comes out of every call, its float64 bits
+kept as pairs of uint32 (JAX without x64 would round them). So the callback is a pure function, the batch is only scratch
+memory, and results are the same bits for any number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jax import Array
+from mujoco.batch import Batch, SimulationError
+
+from ksim_envs import guard
+from ksim_envs.errors import ForkedProcessError
+from ksim_envs.physics.backend import CHANGE, PREVIOUS
+from ksim_envs.physics.model import RUNGE_KUTTA, needs_derived_constants, quiet_mujoco
+from ksim_envs.types import PhysicsState, Push, View
+
+INPUTS = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_QFRC_APPLIED | mujoco.mjtState.mjSTATE_XFRC_APPLIED
+OVERFLOWS = [mujoco.mjtWarning.mjWARN_CONTACTFULL.value, mujoco.mjtWarning.mjWARN_CNSTRFULL.value]
+
+
+class NativeBackend:
+    """C MuJoCo in float64 on the CPU's threads. See `Backend` for the methods."""
+
+    name = "native"
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_envs: int,
+        *,
+        frame_skip: int,
+        reads: frozenset[str],
+        model_fields: frozenset[str] = frozenset(),
+        num_threads: int | None = None,
+    ) -> None:
+        """Make the batch.
+
+        Args:
+            model: the model, shared with the caller and not changed.
+            num_envs: number of rows.
+            frame_skip: physics substeps in a control step.
+            reads: the fields of `View` to compute.
+            model_fields: names of the model's fields that differ from row to row.
+            num_threads: threads, the caller's included; None for one for each processor.
+        """
+        self.model, self.num_envs = model, num_envs
+        self.device = jax.local_devices(backend="cpu")[0]
+        self.num_threads = min(num_threads or os.cpu_count() or 1, num_envs)
+        self._frame_skip = frame_skip
+        self._changes = sorted(name.removesuffix(CHANGE) for name in reads if name.endswith(CHANGE))
+        self._reads = sorted(name for name in reads if not name.endswith(CHANGE))
+        # Under RK4 the engine has no way to compute cfrc_ext for the last stage: it takes the stage's whole MjData.
+        self._calls_rne = "cfrc_ext" in reads and model.opt.integrator == RUNGE_KUTTA
+        self._batch = Batch(model, num_envs, self.num_threads, persistent=self._calls_rne)
+        self._scratch = mujoco.MjData(model)
+        self._bound = {name: self._batch.bind(name) for name in {*self._reads, *self._changes}}
+        if self._calls_rne:
+            self._bound["cfrc_ext"] = np.zeros((num_envs, model.nbody, 6))
+        self._expanded = {name: self._batch.expand(name) for name in sorted(model_fields)}
+        self._sets_constants = needs_derived_constants(model_fields)
+        self._columns = _carried_columns(model)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def empty(self) -> PhysicsState:
+        """See `Backend.empty`."""
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._shapes(self.num_envs))
+
+    def nominal(self, name: str) -> Array:
+        """See `Backend.nominal`."""
+        return jnp.asarray(getattr(self.model, name), jnp.float32)
+
+    def reset_rows(
+        self, state: PhysicsState, rows_R: Array, qpos_RL: Array, qvel_RL: Array, model_fields: dict[str, Array]
+    ) -> PhysicsState:
+        """See `Backend.reset_rows`."""
+        rows = self._call(self._reset_rows, self._shapes(len(rows_R)), rows_R, qpos_RL, qvel_RL, model_fields)
+        return jax.tree.map(lambda leaf, new: leaf.at[rows_R].set(new, mode="drop"), state, rows)
+
+    def step(
+        self,
+        state: PhysicsState,
+        ctrl_ESL: Array,
+        active_E: Array,
+        push_EL: Push | None,
+        model_fields: dict[str, Array],
+    ) -> tuple[PhysicsState, Array]:
+        """See `Backend.step`."""
+        shapes = (self._shapes(self.num_envs), jax.ShapeDtypeStruct((self.num_envs,), jnp.uint32))
+        return self._call(self._step, shapes, state, ctrl_ESL, active_E, push_EL, model_fields)
+
+    def exact(self, values: np.ndarray) -> Array:
+        """The values' float64 bits, (..., 2) uint32."""
+        return jnp.asarray(np.ascontiguousarray(values, np.float64)[..., None].view(np.uint32))
+
+    def state_dict(self, state: PhysicsState) -> dict[str, np.ndarray]:
+        """See `Backend.state_dict`."""
+        carried = _float64(np.array(state.integration["state"]))
+        nq, nv = self.model.nq, self.model.nv
+        return {"qpos": carried[:, 1 : 1 + nq], "qvel": carried[:, 1 + nq : 1 + nq + nv], "time": carried[:, 0]}
+
+    # What follows runs on the host, inside the callback.
+
+    def _call(self, function: Callable[..., Any], shapes: Any, *args: Any) -> Any:
+        return jax.pure_callback(self._guarded(function), shapes, *args, vmap_method="sequential")
+
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            if os.getpid() != self._pid:
+                raise ForkedProcessError("this env was made in the parent process; make one in the child instead.")
+            with self._lock, quiet_mujoco():
+                return function(*jax.tree.map(np.asarray, args))
+
+        return call
+
+    def _shapes(self, rows: int) -> PhysicsState:
+        """The state of a number of rows, as shapes and dtypes."""
+
+        def float32(name: str) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, *self._bound[name].shape[1:]), jnp.float32)
+
+        def bits(size: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, 2 * size), jnp.uint32)
+
+        integration = {PREVIOUS + name: bits(self._bound[name][0].size) for name in self._changes}
+        view = {name: float32(name) for name in self._reads}
+        changes = {name + CHANGE: float32(name) for name in self._changes}
+        return PhysicsState(
+            integration={**integration, "state": bits(self._batch.state[0, self._columns].size)}, view=View(**view, **changes)
+        )
+
+    def _reset_rows(
+        self, rows_R: np.ndarray, qpos_RL: np.ndarray, qvel_RL: np.ndarray, model_fields: dict[str, np.ndarray]
+    ) -> PhysicsState:
+        chosen_R = rows_R < self.num_envs
+        ids = rows_R[chosen_R]
+        self._write_model_fields(model_fields)
+        self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._batch.bind("qpos")[ids] = _decoded(qpos_RL)[chosen_R]
+        self._batch.bind("qvel")[ids] = _decoded(qvel_RL)[chosen_R]
+        self._batch.forward(ids)
+        new = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._shapes(len(rows_R)))
+        new.integration["state"][chosen_R] = _bits(self._batch.state[ids][:, self._columns])
+        for name in self._changes:
+            new.integration[PREVIOUS + name][chosen_R] = _bits(self._bound[name][ids].reshape(len(ids), -1))
+        for name in self._reads:
+            if name != "cfrc_ext":  # Gymnasium's tasks read zero there until the first step
+                getattr(new.view, name)[chosen_R] = self._bound[name][ids]
+        return new
+
+    def _step(
+        self,
+        state: PhysicsState,
+        ctrl_ESL: np.ndarray,
+        active_E: np.ndarray,
+        push_EL: Push | None,
+        model_fields: dict[str, np.ndarray],
+    ) -> tuple[PhysicsState, np.ndarray]:
+        batch, ids = self._batch, np.flatnonzero(active_E)
+        self._write_model_fields(model_fields)
+        batch.state[:, self._columns] = _float64(state.integration["state"])
+        batch.bind("xfrc_applied")[:] = 0.0 if push_EL is None else push_EL.xfrc_applied
+        if push_EL is not None:
+            batch.bind("qvel")[:] += push_EL.qvel_kick
+        batch.warning[:] = 0
+        try:
+            batch.rollout(self._frame_skip, control=ctrl_ESL[ids], ids=ids, record=())
+        except SimulationError as error:
+            failed = error.ids
+        else:
+            failed = ids[:0]
+        if self._calls_rne:
+            self._fill_cfrc_ext(ids)
+        fault_E = self._faults(active_E, failed)
+        return self._collect(state, active_E & (fault_E == 0)), fault_E
+
+    def _faults(self, active_E: np.ndarray, failed: np.ndarray) -> np.ndarray:
+        carried = self._batch.state[:, self._columns]
+        raised = self._batch.warning[:, :, 1] > 0
+        overflowed_E = raised[:, OVERFLOWS].any(axis=1)
+        diverged_E = raised.any(axis=1) & ~overflowed_E | ~(np.abs(carried) <= guard.MAX_VALUE).all(axis=1)
+        diverged_E[failed] = True
+        fault_E = overflowed_E * guard.Fault.OVERFLOW.mask + diverged_E * guard.Fault.PHYSICS.mask
+        return np.where(active_E, fault_E, 0).astype(np.uint32)
+
+    def _collect(self, old: PhysicsState, stepped_E: np.ndarray) -> PhysicsState:
+        """The new state: from the batch where a row was stepped, the old one elsewhere."""
+        kept = np.flatnonzero(~stepped_E)
+
+        def take(new: np.ndarray, before: np.ndarray) -> np.ndarray:
+            new[kept] = before[kept]
+            return new
+
+        integration = {"state": take(_bits(self._batch.state[:, self._columns]), old.integration["state"])}
+        view = {name: take(self._bound[name].astype(np.float32), getattr(old.view, name)) for name in self._reads}
+        for name in self._changes:
+            now = self._bound[name].reshape(self.num_envs, -1)
+            change = (now - _float64(old.integration[PREVIOUS + name])).astype(np.float32).reshape(self._bound[name].shape)
+            view[name + CHANGE] = take(change, getattr(old.view, name + CHANGE))
+            integration[PREVIOUS + name] = take(_bits(now), old.integration[PREVIOUS + name])
+        return PhysicsState(integration=integration, view=View(**view))
+
+    def _write_model_fields(self, model_fields: dict[str, np.ndarray]) -> None:
+        """Write the per-env model fields into the batch, where they differ from what is there."""
+        changed = False
+        for name, values in self._expanded.items():
+            given = model_fields[name].astype(values.dtype)
+            if not np.array_equal(values, given):
+                values[:] = given
+                changed = True
+        if changed and self._sets_constants:
+            self._batch.set_const()
+
+    def _fill_cfrc_ext(self, ids: np.ndarray) -> None:
+        for row in ids:
+            self._batch.get_data(int(row), self._scratch)
+            mujoco.mj_rnePostConstraint(self.model, self._scratch)
+            self._bound["cfrc_ext"][row] = self._scratch.cfrc_ext
+
+
+def _carried_columns(model: mujoco.MjModel) -> slice | np.ndarray:
+    """The columns of the integration state that outlive a control step: all but the inputs, which every step writes."""
+    whole = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.arange(mujoco.mj_stateSize(model, whole), dtype=np.float64)
+    inputs = np.empty(mujoco.mj_stateSize(model, INPUTS))
+    mujoco.mj_extractState(model, state, whole, inputs, INPUTS)
+    carried = np.setdiff1d(np.arange(len(state)), inputs.astype(int))
+    is_prefix = carried[-1] == len(carried) - 1
+    return slice(len(carried)) if is_prefix else carried  # a slice is a view, several times faster than an index
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """(E, n) float64 as (E, 2 n) uint32, always a fresh array."""
+    return np.array(values, np.float64, order="C").view(np.uint32)
+
+
+def _float64(bits: np.ndarray) -> np.ndarray:
+    """The inverse of `_bits`."""
+    return np.ascontiguousarray(bits).view(np.float64)
+
+
+def _decoded(values: np.ndarray) -> np.ndarray:
+    """Positions or velocities as float64, from floats or from the bits that `exact` made."""
+    return _float64(values)[..., 0] if values.dtype == np.uint32 else values.astype(np.float64)

@@ -1,0 +1,181 @@
+"""The table of ids, and how an id becomes an environment."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from ksim_envs.errors import InvalidConfigError, unknown_name
+
+if TYPE_CHECKING:
+    import jax
+
+    from ksim_envs.core import Core
+    from ksim_envs.single_env import KsimEnv
+    from ksim_envs.tasks.task import Task
+    from ksim_envs.vector_env import KsimVectorEnv
+
+NAMESPACE = "ksim/"
+
+BUILT_IN = {
+    "ksim/Humanoid-v0": "humanoid:HUMANOID",
+    "ksim/HumanoidStandup-v0": "humanoid:HUMANOID_STANDUP",
+    "ksim/Ant-v0": "ant:ANT",
+    "ksim/HalfCheetah-v0": "planar:HALF_CHEETAH",
+    "ksim/Hopper-v0": "planar:HOPPER",
+    "ksim/Walker2d-v0": "planar:WALKER2D",
+    "ksim/Swimmer-v0": "planar:SWIMMER",
+    "ksim/Reacher-v0": "arms:REACHER",
+    "ksim/Pusher-v0": "arms:PUSHER",
+    "ksim/InvertedPendulum-v0": "pendulums:INVERTED_PENDULUM",
+    "ksim/InvertedDoublePendulum-v0": "pendulums:INVERTED_DOUBLE_PENDULUM",
+}
+"""Ids of the tasks that come with the package, and where each stands under `ksim_envs.tasks`."""
+
+_tasks: dict[str, str | Task] = {}
+
+
+def register(id: str, task: Task) -> None:
+    """Add a task, so that `gym.make(id)`, `gym.make(id, num_envs=N)` and `make_functional(id)` build it.
+
+    Args:
+        id: the new id, such as `"ksim/MyRobot-v0"`.
+        task: the task.
+
+    Raises:
+        InvalidConfigError: the id is not in the namespace `ksim/`, or is taken.
+    """
+    if not id.startswith(NAMESPACE):
+        raise InvalidConfigError(f"id {id!r} is outside the namespace {NAMESPACE!r}; call it {NAMESPACE + id.split('/')[-1]!r}.")
+    if id in _tasks:
+        raise InvalidConfigError(f"id {id!r} is taken; choose another name or version.")
+    _add(id, task)
+
+
+def register_built_in() -> None:
+    """Register the package's own tasks; called once, by `import ksim_envs`."""
+    for id, place in BUILT_IN.items():
+        if id not in _tasks:
+            _add(id, place)
+
+
+def task_ids() -> list[str]:
+    """All registered ids, in the order of registration."""
+    return list(_tasks)
+
+
+def get_task(id: str) -> Task:
+    """The task of an id.
+
+    Raises:
+        UnknownNameError: there is no such id.
+    """
+    if id not in _tasks:
+        raise unknown_name("task", str(id), _tasks)
+    task = _tasks[id]
+    if isinstance(task, str):
+        module, name = task.split(":")
+        task = _tasks[id] = getattr(import_module(f"ksim_envs.tasks.{module}"), name)
+    return task
+
+
+def make(id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | KsimVectorEnv:
+    """Build an env: a single one, or with `num_envs` a batch. `gym.make` and `gym.make_vec` end here.
+
+    Args:
+        id: a registered id.
+        num_envs: number of envs, or None for a single env.
+        **keywords: of `KsimVectorEnv` (or `KsimEnv`).
+
+    Returns:
+        The env.
+
+    Raises:
+        UnknownNameError: the id or a keyword does not exist; the message names the nearest.
+        KsimError: an argument is not allowed.
+    """
+    from ksim_envs.single_env import KsimEnv
+    from ksim_envs.vector_env import KsimVectorEnv
+
+    task = get_task(id)
+    if num_envs is None:
+        _check_keywords(KsimEnv, keywords)
+        return KsimEnv(task, **keywords)
+    _check_keywords(KsimVectorEnv, keywords)
+    return KsimVectorEnv(task, num_envs, **keywords)
+
+
+def make_functional(
+    id: str,
+    num_envs: int,
+    *,
+    backend: str = "auto",
+    dynamics: str = "fast",
+    num_threads: int | None = None,
+    device: jax.Device | None = None,
+) -> Core:
+    """Build the pure core of a task: `reset(key_E) -> EnvState` and `step(state, action_EA) -> (EnvState, StepResult)`.
+
+    Args:
+        id: a registered id.
+        num_envs: number of rows.
+        backend: `"auto"`, `"native"` or `"mjx"`.
+        dynamics: `"fast"` or `"gymnasium"`.
+        num_threads: native only; None for one for each processor.
+        device: mjx only; None for JAX's default device.
+
+    Returns:
+        The core, whose methods may be used under `jit`, `scan`, `grad` (mjx) and `shard_map`.
+
+    Raises:
+        KsimError: a name does not exist or a value is not allowed.
+    """
+    from ksim_envs.core import make_core
+    from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
+
+    num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
+    return make_core(
+        get_task(id), num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
+    )
+
+
+def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | KsimVectorEnv:
+    """The entry point of `gym.make`, which would wrap a batch in a wrapper for single envs if asked to."""
+    limit = sys._getframe(1).f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
+    if num_envs is not None and limit not in (None, -1):
+        raise InvalidConfigError(
+            f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in Gymnasium's "
+            f"TimeLimit, which is made for a single env. Pass episode_length={limit} instead."
+        )
+    return make(task_id, num_envs, **keywords)
+
+
+def make_vec_for_gymnasium(task_id: str, num_envs: int, **keywords: Any) -> KsimEnv | KsimVectorEnv:
+    """The entry point of `gym.make_vec`, which hands its `max_episode_steps` over as a keyword."""
+    if "max_episode_steps" in keywords:
+        keywords["episode_length"] = keywords.pop("max_episode_steps")
+    return make(task_id, num_envs, **keywords)
+
+
+def _add(id: str, task: str | Task) -> None:
+    _tasks[id] = task
+    gym.register(
+        id,
+        entry_point="ksim_envs.registration:make_for_gymnasium",
+        vector_entry_point="ksim_envs.registration:make_vec_for_gymnasium",
+        kwargs={"task_id": id},
+        order_enforce=False,
+        disable_env_checker=True,
+    )
+
+
+def _check_keywords(made: type, keywords: Mapping[str, Any]) -> None:
+    known = [name for name in inspect.signature(made).parameters if name not in ("task", "num_envs")]
+    for name in keywords:
+        if name not in known:
+            raise unknown_name(f"keyword of {made.__name__}", name, known)

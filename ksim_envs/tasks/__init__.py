@@ -1,0 +1,1 @@
+"""Tasks and the terms they are made of."""

@@ -1,0 +1,141 @@
+"""Quantities read off the physics: observations, metrics, and what rewards and terminations are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+
+from ksim_envs.tasks.task import Context
+from ksim_envs.types import View
+
+
+@dataclass(frozen=True)
+class Field:
+    """Rows `start` to `stop` of a field of the view, in the field's unit, clipped to +-`limit`."""
+
+    name: str
+    start: int = 0
+    stop: int | None = None
+    limit: float | None = None
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """The rows, in the field's shape."""
+        rows = getattr(view, self.name)[self.start : self.stop]
+        return rows if self.limit is None else jnp.clip(rows, -self.limit, self.limit)
+
+
+@dataclass(frozen=True)
+class Sine:
+    """Sines of joint angles `start` to `stop` of qpos, in [-1, 1]."""
+
+    start: int = 0
+    stop: int | None = None
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """One sine for each angle."""
+        return jnp.sin(view.qpos[self.start : self.stop])
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Cosines of joint angles `start` to `stop` of qpos, in [-1, 1]."""
+
+    start: int = 0
+    stop: int | None = None
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """One cosine for each angle."""
+        return jnp.cos(view.qpos[self.start : self.stop])
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One coordinate of qpos, in m or rad; measured from the model's initial one where `relative`."""
+
+    index: int
+    relative: bool = False
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return view.qpos[self.index] - (ctx.field("qpos0")[self.index] if self.relative else 0.0)
+
+
+@dataclass(frozen=True)
+class DistanceFromOrigin:
+    """Horizontal distance of a free or planar root from the origin, in m: the norm of qpos[0:2]."""
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar, at least 0."""
+        return jnp.linalg.norm(view.qpos[0:2])
+
+
+@dataclass(frozen=True)
+class CoordinateVelocity:
+    """Mean rate of one coordinate of qpos over the control step, in m/s or rad/s."""
+
+    index: int
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return view.qpos_change[self.index] / ctx.dt
+
+
+@dataclass(frozen=True)
+class BodyVelocity:
+    """Mean velocity of a body's frame over the control step along a world axis, in m/s, one substep behind."""
+
+    body: str
+    axis: int
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return view.xpos_change[ctx.model.body(self.body), self.axis] / ctx.dt
+
+
+@dataclass(frozen=True)
+class MassCenterVelocity:
+    """Mean velocity of the whole model's centre of mass over the control step along a world axis, in m/s, one substep behind."""
+
+    axis: int
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        mass = ctx.field("body_mass")
+        return mass @ view.xipos_change[:, self.axis] / mass.sum() / ctx.dt
+
+
+@dataclass(frozen=True)
+class BodyPosition:
+    """Position of a body's frame in the world, in m, one substep behind."""
+
+    body: str
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """(3,)."""
+        return view.xpos[ctx.model.body(self.body)]
+
+
+@dataclass(frozen=True)
+class SiteHeight:
+    """Height of a site in the world, in m, one substep behind."""
+
+    site: str
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return view.site_xpos[ctx.model.site(self.site), 2]
+
+
+@dataclass(frozen=True)
+class BodyOffset:
+    """From a body's frame to another's in the world, in m, one substep behind; the first `axes` axes."""
+
+    origin: str
+    body: str
+    axes: int = 3
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """(axes,)."""
+        return (view.xpos[ctx.model.body(self.body)] - view.xpos[ctx.model.body(self.origin)])[: self.axes]

@@ -1,0 +1,108 @@
+"""Reward terms: scalars, already weighted; what costs is negative. The formulas are those of Gymnasium's MuJoCo v5 tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+
+from ksim_envs.tasks.observations import BodyOffset
+from ksim_envs.tasks.task import Context, Quantity
+from ksim_envs.types import View
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """`scale` times a scalar quantity; in any range."""
+
+    scale: float
+    quantity: Quantity
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return self.scale * self.quantity(view, ctx)
+
+
+@dataclass(frozen=True)
+class Alive:
+    """`scale` in each step that does not terminate the episode, 0 in the one that does."""
+
+    scale: float
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar in {0, scale}."""
+        return jnp.where(ctx.terminated, 0.0, self.scale)
+
+
+@dataclass(frozen=True)
+class ActionCost:
+    """`-scale * sum(action ** 2)`; at most 0."""
+
+    scale: float
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return -self.scale * jnp.sum(jnp.square(ctx.action))
+
+
+@dataclass(frozen=True)
+class ContactCost:
+    """`-min(scale * sum(clip(cfrc_ext, +-limit) ** 2), maximum)`; in [-maximum, 0]."""
+
+    scale: float
+    limit: float = jnp.inf
+    maximum: float = jnp.inf
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        force = jnp.clip(view.cfrc_ext, -self.limit, self.limit)
+        return -jnp.minimum(self.scale * jnp.sum(jnp.square(force)), self.maximum)
+
+
+@dataclass(frozen=True)
+class DistanceCost:
+    """`-scale` times the distance in m between two bodies' frames; at most 0."""
+
+    scale: float
+    origin: str
+    body: str
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return -self.scale * jnp.linalg.norm(BodyOffset(self.origin, self.body)(view, ctx))
+
+
+@dataclass(frozen=True)
+class HeightRate:
+    """Height of the root, qpos[2], divided by one physics timestep, in m/s: HumanoidStandup's measure of rising."""
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        return view.qpos[2] / ctx.model.timestep
+
+
+@dataclass(frozen=True)
+class TipDistanceCost:
+    """`-(0.01 x**2 + (z - height)**2)` for a site at (x, z), in m; at most 0."""
+
+    site: str
+    height: float
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        x, _, z = view.site_xpos[ctx.model.site(self.site)]
+        return -(0.01 * x**2 + (z - self.height) ** 2)
+
+
+@dataclass(frozen=True)
+class JointVelocityCost:
+    """`-sum(scale_i * qvel_i**2)` over joint velocities from `start` on, in rad/s; at most 0."""
+
+    scales: tuple[float, ...]
+    start: int = 0
+
+    def __call__(self, view: View, ctx: Context) -> Array:
+        """A scalar."""
+        velocity = view.qvel[self.start : self.start + len(self.scales)]
+        return -jnp.sum(jnp.asarray(self.scales, velocity.dtype) * jnp.square(velocity))

@@ -1,0 +1,177 @@
+"""Checks on the host, before any state changes: what users pass in, and what they get told when it cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from ksim_envs.core import Autoreset
+from ksim_envs.errors import (
+    InvalidActionError,
+    InvalidConfigError,
+    InvalidOptionError,
+    InvalidSeedError,
+    ResetNeededError,
+    unknown_name,
+)
+
+MAX_NUM_ENVS = 2**24
+OUTPUTS = ("numpy", "jax", "torch")
+RENDER_MODES = ("rgb_array",)
+
+
+def positive_integer(name: str, value: Any, maximum: int = 2**31 - 1) -> int:
+    """The value as an int; numpy integers are fine, bools, floats and strings are not."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not 1 <= value <= maximum:
+        raise InvalidConfigError(f"{name} is {value!r}; it must be an integer from 1 to {maximum}.")
+    return int(value)
+
+
+def choice(kind: str, value: Any, known: Iterable[str]) -> str:
+    """The value, which must be one of the known names."""
+    if value not in (known := tuple(known)):
+        raise unknown_name(kind, str(value), known)
+    return value
+
+
+def autoreset_mode(value: AutoresetMode | str) -> AutoresetMode:
+    """The mode, from a member of Gymnasium's enum, its value ("NextStep") or its name ("next_step", in any case)."""
+    if isinstance(value, AutoresetMode):
+        return value
+    for mode in AutoresetMode:
+        if str(value).lower() in (mode.value.lower(), mode.name.lower()):
+            return mode
+    raise unknown_name("autoreset_mode", str(value), (mode.name.lower() for mode in AutoresetMode))
+
+
+def autoreset_number(mode: AutoresetMode) -> np.int32:
+    """The mode as compiled code knows it."""
+    return np.int32(Autoreset[mode.name])
+
+
+def seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
+    """The seed as Python integers.
+
+    Args:
+        seed: None, one integer in [0, 2**64) for the batch, or a list of such integers and None, one for each env.
+        num_envs: number of envs.
+
+    Returns:
+        None, the integer, or a list of `num_envs` integers and None; None stands for going on with what the env has.
+
+    Raises:
+        InvalidSeedError: anything else.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, (list, tuple, np.ndarray)):
+        if len(seed) != num_envs:
+            raise InvalidSeedError(f"seed has {len(seed)} entries; this env expects one for each of its {num_envs} envs.")
+        return [None if one is None else _seed(one, f"seed[{i}]") for i, one in enumerate(seed)]
+    return _seed(seed, "seed")
+
+
+def _seed(value: Any, name: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise InvalidSeedError(f"{name} is {value!r} of type {type(value).__name__}; it must be an integer or None.")
+    if not 0 <= value < 2**64:
+        raise InvalidSeedError(f"{name} is {value}; it must lie in [0, 2**64).")
+    return int(value)
+
+
+def reset_options(
+    options: Mapping[str, Any] | None, num_envs: int, sizes: Mapping[str, int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The mask of the rows to reset, and the states to put them in; the caller's dictionary is only read.
+
+    Args:
+        options: None, or a mapping with any of `"reset_mask"`, `"qpos"` and `"qvel"`.
+        num_envs: number of envs.
+        sizes: lengths of one env's `"qpos"` and `"qvel"`.
+
+    Returns:
+        (num_envs,) bool, and (num_envs, size) float64 arrays by name for those given.
+
+    Raises:
+        InvalidOptionError: a value that cannot be used.
+        UnknownNameError: an option that does not exist.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise InvalidOptionError(f"options is a {type(options).__name__}; it must be a dictionary or None.")
+    options = options or {}
+    for name in options:
+        if name not in ("reset_mask", *sizes):
+            raise unknown_name("reset option", str(name), ("reset_mask", *sizes))
+    mask = _reset_mask(options["reset_mask"], num_envs) if "reset_mask" in options else np.ones(num_envs, bool)
+    start = {name: _start(name, options[name], num_envs, sizes[name]) for name in sizes if name in options}
+    return mask, start
+
+
+def _reset_mask(value: Any, num_envs: int) -> np.ndarray:
+    mask = np.array(value)
+    if mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        raise InvalidOptionError(
+            f"reset_mask has dtype {mask.dtype} and shape {mask.shape}; it must be bool of shape ({num_envs},)."
+        )
+    if not mask.any():
+        raise InvalidOptionError("reset_mask selects no env; set at least one entry, or leave the reset out.")
+    return mask
+
+
+def _start(name: str, value: Any, num_envs: int, size: int) -> np.ndarray:
+    array = _numeric(name, value, InvalidOptionError).astype(np.float64)
+    if array.shape not in ((size,), (num_envs, size)):
+        raise InvalidOptionError(f"{name} has shape {array.shape}; it must be ({size},) or ({num_envs}, {size}).")
+    if not np.isfinite(array).all():
+        raise InvalidOptionError(f"{name} has a value that is not finite; positions and velocities must be finite.")
+    return np.ascontiguousarray(np.broadcast_to(array, (num_envs, size)))
+
+
+def actions(value: Any, shape: tuple[int, ...], axes: str) -> np.ndarray:
+    """A private float32 copy of host actions; any values but NaN and infinities (out of bounds ones are clipped later).
+
+    Args:
+        value: anything that NumPy makes a real numeric array of.
+        shape: the shape that it must have.
+        axes: that shape in words, for the message.
+
+    Returns:
+        The copy.
+
+    Raises:
+        InvalidActionError: another shape or type, or a value that is not finite.
+    """
+    array = _numeric("action", value, InvalidActionError)
+    if array.shape != shape:
+        raise InvalidActionError(f"action has shape {array.shape}; this env expects {axes} = {shape}.")
+    array = np.array(array, np.float32)
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = np.argwhere(~finite)[0].tolist()
+        raise InvalidActionError(
+            f"action{where} is {array[tuple(where)]}; actions must be finite (found {(~finite).sum()} that are not)."
+        )
+    return array
+
+
+def _numeric(name: str, value: Any, error: type[Exception]) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except Exception as reason:
+        raise error(f"{name} is a {type(value).__name__} that NumPy cannot read: {reason}") from reason
+    if array.dtype.kind not in "iuf":
+        raise error(f"{name} has dtype {array.dtype}; it must be real numbers (integers or floating point).")
+    return array
+
+
+def none_waits(needs_reset: np.ndarray) -> None:
+    """Refuse to step where an episode has ended and auto-reset is off."""
+    if needs_reset.any():
+        rows = np.flatnonzero(needs_reset)
+        raise ResetNeededError(
+            f"the episodes of envs {rows[:8].tolist()}{'...' if len(rows) > 8 else ''} have ended and autoreset_mode is "
+            'DISABLED; call reset(options={"reset_mask": terminated | truncated}) before the next step.'
+        )

@@ -1,0 +1,318 @@
+"""`KsimVectorEnv`: the batch as a Gymnasium `VectorEnv`. Validate, one call into the core, hand the outputs over."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from ksim_envs import dlpack, spaces, validate
+from ksim_envs.core import make_core
+from ksim_envs.errors import ClosedEnvError, ForkedProcessError, InvalidConfigError, KsimError, RenderError, ResetNeededError
+from ksim_envs.guard import Fault
+from ksim_envs.tasks.task import Task
+from ksim_envs.types import EnvState, Info, StepResult
+
+
+class KsimVectorEnv(VectorEnv, gym.Env):
+    """Any task, many envs at once.
+
+    It is a `VectorEnv`; it is also an `Env`, because `gym.make` accepts nothing else. There is this one class for every task:
+    libraries recognise a vector env by its direct bases.
+
+    Attributes:
+        num_envs: number of envs.
+        output: the library whose arrays `reset` and `step` return: `"numpy"`, `"jax"` or `"torch"`.
+        render_mode: None or `"rgb_array"`.
+        num_rendered_envs: `render` returns frames of this many envs, the first ones.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        *,
+        backend: str = "auto",
+        dynamics: str = "fast",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        output: str = "numpy",
+        episode_length: int | None = None,
+        render_mode: str | None = None,
+        num_rendered_envs: int = 1,
+        width: int = 480,
+        height: int = 480,
+        num_threads: int | None = None,
+        device: jax.Device | None = None,
+    ) -> None:
+        """Build the env; nothing is compiled before the first reset.
+
+        Args:
+            task: the task.
+            num_envs: number of envs.
+            backend: `"auto"`, `"native"` (C MuJoCo on CPU threads) or `"mjx"` (JAX).
+            dynamics: `"fast"` (Euler, Newton) or `"gymnasium"` (the integrator and solver of Gymnasium's model file).
+            autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, as the enum's member or its name.
+            output: the library whose arrays `reset` and `step` return.
+            episode_length: control steps after which an episode is truncated; None for the task's own.
+            render_mode: None or `"rgb_array"`.
+            num_rendered_envs: `render` returns frames of this many envs, the first ones.
+            width: of a frame, in pixels.
+            height: of a frame, in pixels.
+            num_threads: native only; None for one for each processor.
+            device: mjx only; None for JAX's default device.
+
+        Raises:
+            KsimError: a name does not exist or a value is not allowed.
+        """
+        self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
+        self.output = validate.choice("output", output, validate.OUTPUTS)
+        self.episode_length = task.episode_length if episode_length is None else episode_length
+        self.render_mode = render_mode and validate.choice("render_mode", render_mode, validate.RENDER_MODES)
+        self.num_rendered_envs = validate.positive_integer("num_rendered_envs", num_rendered_envs, self.num_envs)
+        if num_threads is not None:
+            validate.positive_integer("num_threads", num_threads)
+        self._frame = {"width": width, "height": height}
+        self._core = make_core(
+            task, self.num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
+        )
+        self._export = dlpack.Exporter(output, self._core.backend.device)
+        self.single_observation_space = spaces.observation_space(self._core)
+        self.single_action_space = spaces.action_space(self._core)
+        self.metadata = {
+            "render_modes": list(validate.RENDER_MODES),
+            "render_fps": round(1 / self._core.dt),
+            "jax": output == "jax",
+        }
+        self.autoreset_mode = autoreset_mode
+        self._state: EnvState | None = None
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    @cached_property
+    def observation_space(self) -> gym.Space[Any]:
+        """`num_envs` times the single space."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def action_space(self) -> gym.Space[Any]:
+        """`num_envs` times the single space."""
+        return batch_space(self.single_action_space, self.num_envs)
+
+    @property
+    def autoreset_mode(self) -> AutoresetMode:
+        """Gymnasium's mode; it may be changed at any time, without recompilation."""
+        return self.metadata["autoreset_mode"]
+
+    @autoreset_mode.setter
+    def autoreset_mode(self, value: AutoresetMode | str) -> None:
+        self.metadata["autoreset_mode"] = validate.autoreset_mode(value)
+
+    @property
+    def episode_length(self) -> int:
+        """Control steps after which an episode is truncated; it may be changed at any time, without recompilation."""
+        return self._episode_length
+
+    @episode_length.setter
+    def episode_length(self, value: int) -> None:
+        self._episode_length = validate.positive_integer("episode_length", value)
+
+    @property
+    def backend(self) -> str:
+        """The physics engine in use."""
+        return self._core.backend.name
+
+    @property
+    def device(self) -> str:
+        """Where outputs live, as torch spells it."""
+        device = self._core.backend.device
+        return "cpu" if device.platform == "cpu" else f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}"
+
+    @property
+    def mj_model(self) -> Any:
+        """The `MjModel` that is simulated."""
+        return self._core.backend.model
+
+    @property
+    def dt(self) -> float:
+        """The control period in s."""
+        return self._core.dt
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, Info]:
+        """Begin a new episode in every env, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: one integer in [0, 2**64) for the batch (env i draws from `fold_in(key(seed), i)`, whatever `num_envs`), or a
+                list with one for each env (env i then does what env 0 of that seed would), or None to go on.
+            options: `"reset_mask"` (num_envs,) bool; `"qpos"` and `"qvel"`, the states to begin with, (nq,) or (num_envs, nq)
+                in m and rad. Envs outside the mask keep every bit. The dictionary is not changed.
+
+        Returns:
+            Observations (num_envs, num_obs), and info: the metrics, and after a partial reset `_NAME` masks.
+
+        Raises:
+            InvalidSeedError, InvalidOptionError, UnknownNameError: an argument cannot be used; nothing has changed.
+            ClosedEnvError, ForkedProcessError: the env cannot be used any more, or not in this process.
+        """
+        with self._usable():
+            seed = validate.seeds(seed, self.num_envs)
+            model = self._core.backend.model
+            mask, start = validate.reset_options(options, self.num_envs, {"qpos": model.nq, "qvel": model.nv})
+            if self._state is None and not mask.all():
+                raise ResetNeededError("the first reset must be of all envs; call reset() without reset_mask once.")
+            super().reset(seed=seed if isinstance(seed, int) else None)
+            state = self._seeded(seed, mask)
+            encoded = {name: self._core.backend.exact(values) for name, values in start.items()}
+            self._state, result = self._core.compiled_reset(state, mask, encoded)
+            obs, info = self._export(result)
+            if not mask.all():
+                info |= {f"_{name}": mask.copy() for name in info}
+            return obs, info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
+        """One control step of every env.
+
+        Args:
+            actions: (num_envs, num_actions) numbers of any library; clipped to the action space, as MuJoCo does.
+
+        Returns:
+            obs (num_envs, num_obs) float32; reward (num_envs,) float32; terminated and truncated (num_envs,) bool; info, a
+            dictionary of arrays of length num_envs. In SAME_STEP mode info also has `final_obs` and `final_info` with their
+            masks: for NumPy only when an episode ended, else always (looking would wait for the device).
+
+        Raises:
+            InvalidActionError: the actions cannot be used; the env is as it was.
+            ResetNeededError: before the first reset, or in DISABLED mode where an episode has ended.
+            ClosedEnvError, ForkedProcessError: the env cannot be used any more, or not in this process.
+        """
+        with self._usable():
+            state = self._reset_state()
+            shape = (self.num_envs, self._core.num_actions)
+            action_EA = dlpack.private_actions(actions, shape, "(num_envs, num_actions)", self._core.backend.device)
+            if self.autoreset_mode is AutoresetMode.DISABLED:
+                validate.none_waits(np.asarray(state.needs_reset_E))
+            mode = validate.autoreset_number(self.autoreset_mode)
+            self._state, result = self._core.compiled_step(state, action_EA, mode, np.int32(self.episode_length))
+            return self._delivered(result)
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Frames of the first `num_rendered_envs` envs, each (height, width, 3) uint8; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        states = self.physics_state()
+        return tuple(self._renderer.frame(states["qpos"][i], states["qvel"][i]) for i in range(self.num_rendered_envs))
+
+    def physics_state(self) -> dict[str, np.ndarray]:
+        """`"qpos"` (num_envs, nq), `"qvel"` (num_envs, nv), `"time"` (num_envs,): NumPy copies at the engine's precision."""
+        with self._usable():
+            return self._core.backend.state_dict(self._reset_state().physics)
+
+    def fault_counts(self) -> dict[str, np.ndarray]:
+        """How often each kind of fault befell each env since its seed: names of `guard.Fault` to (num_envs,) int32."""
+        with self._usable():
+            counts_EC = np.array(self._reset_state().fault_count_EC)
+            return {fault.name.lower(): counts_EC[:, fault] for fault in Fault}
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of the batch, or read an attribute, and return the result once for each env.
+
+        A tuple or an array of length `num_envs` is taken apart, so that `call("render")` gives each env its frame.
+        """
+        value = getattr(self, name)
+        value = value(*args, **kwargs) if callable(value) else value
+        is_per_env = isinstance(value, (tuple, np.ndarray)) and len(value) == self.num_envs
+        return tuple(value) if is_per_env else (value,) * self.num_envs
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """The attribute, once for each env."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of the batch; a list or tuple must have one entry for each env, all equal."""
+        if isinstance(values, (list, tuple)):
+            if len(values) != self.num_envs or any(value != values[0] for value in values):
+                raise InvalidConfigError(
+                    f"set_attr({name!r}) got {len(values)} values; the {self.num_envs} envs share one object, so give one value."
+                )
+            values = values[0]
+        setattr(self, name, values)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the physics and the renderer; called once, by `close`."""
+        if "_renderer" in self.__dict__:
+            self._renderer.close()
+        self._state = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the recipe: unpickling makes a fresh env, as Gymnasium's `EzPickle` does."""
+        if self.spec is None:
+            raise KsimError("this env was not made from a registered id, so it cannot be pickled; pickle its arguments instead.")
+        return gym.make, (self.spec,)
+
+    @cached_property
+    def _renderer(self) -> Any:
+        from ksim_envs.render.offscreen import OffscreenRenderer
+
+        if self.render_mode is None:
+            raise RenderError('render_mode is None; make the env with render_mode="rgb_array".')
+        return OffscreenRenderer(self.mj_model, camera=self._core.task.camera, **self._frame)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """One thread at a time, in the process that made the env, before `close`."""
+        if self.closed:
+            raise ClosedEnvError("this env is closed; make a new one.")
+        if os.getpid() != self._pid:
+            raise ForkedProcessError(
+                f"this env was made in process {self._pid} and cannot be used in its fork {os.getpid()}; make it in the child, or "
+                'use multiprocessing with the "spawn" method.'
+            )
+        with self._lock:
+            yield
+
+    def _reset_state(self) -> EnvState:
+        if self._state is None:
+            raise ResetNeededError("call reset() before the first step.")
+        return self._state
+
+    def _seeded(self, seed: int | list[int | None] | None, mask: np.ndarray) -> EnvState:
+        """The state with new keys in the envs of the mask that get a seed."""
+        if seed is None and self._state is not None:
+            return self._state
+        if isinstance(seed, list):
+            mask = mask & np.array([one is not None for one in seed])
+            key_E = self._core.keys_of([self._entropy() if one is None else one for one in seed])
+        else:
+            key_E = self._core.keys(self._entropy() if seed is None else seed)
+        if self._state is None:
+            return self._core.unreset_state(key_E)
+        return self._core.reseeded(self._state, key_E, mask)
+
+    def _entropy(self) -> int:
+        return int(self.np_random.integers(2**63))
+
+    def _delivered(self, result: StepResult) -> tuple[Any, Any, Any, Any, Info]:
+        """What the core returned, in the caller's kind of array and under Gymnasium's names."""
+        step = (result.obs_EL, result.reward_E, result.terminated_E, result.truncated_E, result.info)
+        obs, reward, terminated, truncated, info = self._export(step)
+        ended = terminated | truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and (self.output != "numpy" or ended.any()):
+            final_obs, final_info = self._export((result.final_obs_EL, result.final_info))
+            episode = {"r": final_info["episode_return"], "l": final_info["episode_length"]}
+            info |= {
+                "final_obs": final_obs,
+                "_final_obs": ended,
+                "final_info": {**final_info, "episode": episode, "_episode": ended},
+                "_final_info": ended,
+            }
+        return obs, reward, terminated, truncated, info

@@ -1,0 +1,86 @@
+"""The `ksim` command: what it prints, and its exit status."""
+
+import subprocess
+import sys
+
+import pytest
+
+from agents import cli
+from ksim_envs.errors import InvalidConfigError
+
+
+def exit_status(args):
+    """The status with which `ksim` would end; argument errors leave through SystemExit."""
+    try:
+        return cli.main(args)
+    except SystemExit as leaving:
+        return leaving.code
+
+
+def test_help_names_every_command(capsys):
+    assert exit_status(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in ("list", "bench", "check", "doctor", "cache"))
+
+
+def test_help_loads_neither_jax_nor_mujoco():
+    code = """
+import sys
+from agents.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+print("loaded:", *{"jax", "mujoco", "torch"} & set(sys.modules))
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+@pytest.mark.parametrize("args", [["cahce"], [], ["cache", "clera"], ["check"], ["doctor", "--what"]])
+def test_a_wrong_argument_ends_with_status_2_and_says_what_is_allowed(capsys, args):
+    assert exit_status(args) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_is_a_message_and_not_a_traceback(monkeypatch, capsys):
+    def fail():
+        raise InvalidConfigError("num_envs is 0 [bad]; use 1 or more")
+
+    monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
+    assert exit_status(["doctor"]) == 2
+    assert capsys.readouterr().err == "ksim: num_envs is 0 [bad]; use 1 or more\n"
+
+
+def test_doctor_prints_findings_and_remedies(capsys):
+    assert exit_status(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "JAX devices" in printed
+    assert "-> set XLA_FLAGS=--xla_gpu_enable_triton_gemm=false" in printed  # whole, so that it can be copied
+
+
+@pytest.fixture
+def cache_folder(monkeypatch, tmp_path):
+    """A cache folder with one program of 2 MB in it, and a file that is not JAX's."""
+    (tmp_path / "jit_step-0123-cache").write_bytes(bytes(2_000_000))
+    (tmp_path / "mine.txt").write_text("keep me")
+    monkeypatch.setattr("ksim_envs.runtime.cache_dir", lambda: tmp_path)
+    return tmp_path
+
+
+def test_cache_shows_folder_and_size(capsys, cache_folder):
+    assert exit_status(["cache"]) == 0
+    assert capsys.readouterr().out == f"{cache_folder}: 1 files, 2.0 MB\n"
+
+
+def test_cache_clear_deletes_the_programs_only(capsys, cache_folder):
+    assert exit_status(["cache", "clear"]) == 0
+    assert "deleted 1 files, 2.0 MB" in capsys.readouterr().out
+    assert [path.name for path in cache_folder.iterdir()] == ["mine.txt"]
+
+
+def test_cache_says_when_it_is_off(capsys, monkeypatch):
+    monkeypatch.setattr("ksim_envs.runtime.cache_dir", lambda: None)
+    assert exit_status(["cache"]) == 0
+    assert "KSIM_CACHE_DIR" in capsys.readouterr().out
