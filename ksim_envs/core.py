@@ -7,11 +7,13 @@ below it are the task (named terms, for one env) and the physics backend (batche
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import jax
 import jax.numpy as jnp
@@ -347,11 +349,14 @@ def make_core(
         device: device of the mjx backend.
 
     Returns:
-        The core, not yet compiled.
+        The core. As long as an equal one is alive it is the same object, so that programs are compiled once in a process.
 
     Raises:
         KsimError: a name does not exist or a value is not allowed.
     """
+    recipe = (os.getpid(), task, num_envs, backend, dynamics, num_threads, device)
+    if core := _alive.get(recipe):
+        return core
     reads = find_reads(task, load_model(task.model, dynamics))
     model = load_model(task.model, dynamics, reads)
     made = make_backend(
@@ -364,7 +369,12 @@ def make_core(
         num_threads=num_threads,
         device=device,
     )
-    return Core(task=task, backend=made, model=Model(model))
+    _alive[recipe] = core = Core(task=task, backend=made, model=Model(model))
+    return core
+
+
+_alive: WeakValueDictionary[tuple[Any, ...], Core] = WeakValueDictionary()
+"""Cores in use. A core is a pure function, so sharing one cannot be noticed."""
 
 
 def root_key(seed: int) -> Array:

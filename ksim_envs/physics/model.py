@@ -92,14 +92,24 @@ def derived_constants(model: mujoco.MjModel, fields: dict[str, np.ndarray]) -> d
     """
     rows = len(next(iter(fields.values())))
     derived = {name: np.empty((rows, *getattr(model, name).shape)) for name in DERIVED}
+    usable = {name: usable_rows(values, getattr(model, name)) for name, values in fields.items()}
     scratch, data = copy.copy(model), mujoco.MjData(model)
     for row in range(rows):
-        for name, values in fields.items():
+        for name, values in usable.items():
             getattr(scratch, name)[:] = values[row]
         mujoco.mj_setConst(scratch, data)
         for name in DERIVED:
             derived[name][row] = getattr(scratch, name)
     return derived
+
+
+def usable_rows(values: np.ndarray, nominal: np.ndarray) -> np.ndarray:
+    """The rows of a per-env model field, with the nominal value in those that are not finite or beyond MuJoCo's bound.
+
+    The core does not step such rows; the engine only must not stumble over them.
+    """
+    is_usable = (np.abs(values) <= mujoco.mjMAXVAL).reshape(len(values), -1).all(axis=1)
+    return np.where(is_usable.reshape(-1, *[1] * (values.ndim - 1)), values, nominal)
 
 
 DERIVED = (

@@ -22,7 +22,7 @@ from mujoco.batch import Batch, SimulationError
 from ksim_envs import guard
 from ksim_envs.errors import ForkedProcessError
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
-from ksim_envs.physics.model import RUNGE_KUTTA, needs_derived_constants, quiet_mujoco
+from ksim_envs.physics.model import RUNGE_KUTTA, needs_derived_constants, quiet_mujoco, usable_rows
 from ksim_envs.types import PhysicsState, Push, View
 
 INPUTS = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_QFRC_APPLIED | mujoco.mjtState.mjSTATE_XFRC_APPLIED
@@ -215,7 +215,7 @@ class NativeBackend:
         """Write the per-env model fields into the batch, where they differ from what is there."""
         changed = False
         for name, values in self._expanded.items():
-            given = model_fields[name].astype(values.dtype)
+            given = usable_rows(model_fields[name], getattr(self.model, name)).astype(values.dtype)
             if not np.array_equal(values, given):
                 values[:] = given
                 changed = True
