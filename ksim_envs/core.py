@@ -133,7 +133,7 @@ class Core:
 
         # 5 Rewards.
         rewards = guard.zero_rows(~counted_E, terms.rewards)
-        reward_E = sum(rewards.values(), jnp.zeros(self.num_envs))
+        reward_E = sum(rewards.values(), jnp.zeros(self.num_envs, jnp.float32))
 
         # 6 The final observation: what the row shows before any reset.
         final = replace(
@@ -208,7 +208,7 @@ class Core:
 
         def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
             state = self.reset_rows(state, mask_E, start)
-            no_rewards = {name: jnp.zeros(self.num_envs) for name in self.task.rewards}
+            no_rewards = {name: jnp.zeros(self.num_envs, jnp.float32) for name in self.task.rewards}
             return state, (state.obs_EL, self.info(state, no_rewards, jnp.zeros(self.num_envs, bool)))
 
         return jax.jit(reset, donate_argnums=0)
@@ -230,7 +230,7 @@ class Core:
 
     def unreset_state(self, key_E: Array) -> EnvState:
         """A state in which every row still waits for its first reset."""
-        terms = jax.eval_shape(lambda: self._evaluate(self._blank(key_E), jnp.zeros((self.num_envs, self.num_actions))))
+        terms = jax.eval_shape(lambda: self._evaluate(self._blank(key_E), self._no_actions(self.num_envs)))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (terms.obs, terms.metrics))
         return replace(self._blank(key_E), obs_EL=zeros[0], metrics=zeros[1])
 
@@ -261,8 +261,7 @@ class Core:
     def _pushes(self, state: EnvState) -> Push | None:
         if not self.task.events:
             return None
-        no_action_EA = jnp.zeros((self.num_envs, self.num_actions))
-        return self._vmapped(total_push, state, no_action_EA)
+        return self._vmapped(total_push, state, self._no_actions(self.num_envs))
 
     def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
         return self._vmapped(evaluate, state, action_EA)
@@ -314,7 +313,7 @@ class Core:
             needs_reset_E=state.needs_reset_E.at[rows_R].set(False, mode="drop"),
         )
         rows = rows_of(fresh)
-        terms = self._evaluate(rows, jnp.zeros((len(rows_R), self.num_actions)))
+        terms = self._evaluate(rows, self._no_actions(len(rows_R)))
         return replace(
             fresh, obs_EL=write(state.obs_EL, terms.obs), metrics=write(state.metrics, terms.metrics)
         )
@@ -322,8 +321,11 @@ class Core:
     def _draw(self, key: Array) -> tuple[Array, Array, dict[str, Array]]:
         """The first qpos, qvel and model fields of one row's episode."""
         qpos = self.backend.nominal("qpos0")
-        ctx = self._context(key, jnp.zeros(self.num_actions), self._nominal_fields())
+        ctx = self._context(key, self._no_actions(1)[0], self._nominal_fields())
         return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
+
+    def _no_actions(self, rows: int) -> Array:
+        return jnp.zeros((rows, self.num_actions), jnp.float32)
 
     def _nominal_fields(self) -> dict[str, Array]:
         return {name: self.backend.nominal(name) for name in sorted(self.task.model_fields)}

@@ -128,6 +128,7 @@ class MjxBackend:
         model = self._model.tree_replace(model_fields)
         with jax.default_matmul_precision("highest"):
             data = _forward(model, self._data.replace(qpos=qpos, qvel=qvel), self._reads)
+        data = data.replace(qpos=qpos)  # MJX normalizes quaternions in place, C MuJoCo leaves the state alone
         state = self._state(data, {name: _field(data, name) for name in self._changes}, model_fields)
         if "cfrc_ext" in self._reads:  # Gymnasium's tasks read zero there until the first step
             state = dataclasses.replace(state, view=dataclasses.replace(state.view, cfrc_ext=self._data._impl.cfrc_ext))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -38,7 +39,9 @@ def load_model(source: str, dynamics: Dynamics, reads: frozenset[str] = frozense
     """
     if dynamics not in get_args(Dynamics):
         raise unknown_name("dynamics", str(dynamics), get_args(Dynamics))
-    with quiet_mujoco():
+    with quiet_mujoco(), warnings.catch_warnings():
+        if source.startswith(GYMNASIUM_PREFIX):  # its files use a deprecated attribute, which users cannot mend
+            warnings.simplefilter("ignore")
         spec = _read_spec(source)
         if dynamics == "fast":
             spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
@@ -71,11 +74,11 @@ def quiet_mujoco() -> Iterator[list[str]]:
     Yields:
         The texts of the warnings, appended as they come.
     """
-    warnings: list[str] = []
+    texts: list[str] = []
     previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(warnings.append)
+    mujoco.set_mju_user_warning(texts.append)
     try:
-        yield warnings
+        yield texts
     finally:
         mujoco.set_mju_user_warning(previous)
 

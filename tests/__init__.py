@@ -1,0 +1,1 @@
+"""The tests; they mirror the packages, with cross-cutting properties in folders of their own."""

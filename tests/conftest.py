@@ -1,0 +1,52 @@
+"""Shared by all tests: envs whose compiled programs live as long as the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import ksim_envs
+from ksim_envs.core import Core, make_core
+from ksim_envs.tasks.task import Task
+from ksim_envs.vector_env import KsimVectorEnv
+from tests import tiny
+
+BACKENDS = ("native", "mjx")
+_cores: list[Core] = []  # equal envs share a core while one is alive: keeping it saves compiling again
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each physics backend in turn."""
+    return request.param
+
+
+@pytest.fixture
+def make_env() -> Iterator[Callable[..., KsimVectorEnv]]:
+    """Builds vector envs from a task or an id, and closes them after the test."""
+    envs: list[KsimVectorEnv] = []
+
+    def make(task: Task | str = tiny.HOPPER_LIKE, num_envs: int = 16, **keywords: Any) -> KsimVectorEnv:
+        task = ksim_envs.get_task(task) if isinstance(task, str) else task
+        env = KsimVectorEnv(task, num_envs, **keywords)
+        _cores.append(env._core)
+        envs.append(env)
+        return env
+
+    yield make
+    for env in envs:
+        env.close()
+
+
+@pytest.fixture
+def make_tiny_core() -> Callable[..., Core]:
+    """Builds cores of tiny tasks, kept for the session."""
+
+    def make(task: Task = tiny.HOPPER_LIKE, num_envs: int = 16, **keywords: Any) -> Core:
+        core = make_core(task, num_envs, **keywords)
+        _cores.append(core)
+        return core
+
+    return make
