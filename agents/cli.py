@@ -60,7 +60,7 @@ def check(
     /,
     backend: Literal["auto", "mjx", "warp", "native"] = "auto",
     num_envs: int = 8,
-    num_steps: int = 100,
+    num_steps: int = 1_100,
 ) -> int:
     """Check an environment against Gymnasium's contract, in each auto-reset mode.
 
@@ -68,7 +68,7 @@ def check(
         task_id: the environment, such as ksim/Humanoid-v0.
         backend: the physics engine.
         num_envs: environments in the batch.
-        num_steps: steps to take in each mode.
+        num_steps: the most steps to take in each mode in search of episode ends.
     """
     num_faulty = 0
     for mode in ("NextStep", "SameStep", "Disabled"):
@@ -123,8 +123,8 @@ def _bench(words: list[str]) -> int:
     return 0
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in shape)
+def _size(shape: tuple[int, ...] | None) -> str:
+    return " x ".join(str(length) for length in shape or ())
 
 
 def _print(line: str) -> None:
@@ -135,7 +135,7 @@ def _print(line: str) -> None:
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table)

@@ -238,7 +238,8 @@ class Core:
         return EnvState(
             physics=self.backend.empty(),
             model_fields={
-                name: jnp.tile(value, (self.num_envs,) + (1,) * value.ndim) for name, value in self._nominal_fields().items()
+                name: jnp.tile(value, (self.num_envs,) + (1,) * value.ndim)
+                for name, value in self._nominal_fields().items()
             },
             key_E=key_E,
             episode_E=jnp.zeros(self.num_envs, jnp.int32),
@@ -314,9 +315,7 @@ class Core:
         )
         rows = rows_of(fresh)
         terms = self._evaluate(rows, self._no_actions(len(rows_R)))
-        return replace(
-            fresh, obs_EL=write(state.obs_EL, terms.obs), metrics=write(state.metrics, terms.metrics)
-        )
+        return replace(fresh, obs_EL=write(state.obs_EL, terms.obs), metrics=write(state.metrics, terms.metrics))
 
     def _draw(self, key: Array) -> tuple[Array, Array, dict[str, Array]]:
         """The first qpos, qvel and model fields of one row's episode."""

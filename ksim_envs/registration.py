@@ -48,10 +48,18 @@ def register(id: str, task: Task) -> None:
         task: the task.
 
     Raises:
-        InvalidConfigError: the id is not in the namespace `ksim/`, or is taken.
+        InvalidConfigError: the id is not in the namespace `ksim/`, is taken or malformed, or `task` is not a task.
     """
+    from ksim_envs.tasks.task import Task
+
+    if not isinstance(id, str) or not isinstance(task, Task):
+        raise InvalidConfigError(
+            f"register({id!r}, ...) got a {type(id).__name__} and a {type(task).__name__}; give an id and a Task."
+        )
     if not id.startswith(NAMESPACE):
-        raise InvalidConfigError(f"id {id!r} is outside the namespace {NAMESPACE!r}; call it {NAMESPACE + id.split('/')[-1]!r}.")
+        raise InvalidConfigError(
+            f"id {id!r} is outside the namespace {NAMESPACE!r}; call it {NAMESPACE + id.split('/')[-1]!r}."
+        )
     if id in _tasks:
         raise InvalidConfigError(f"id {id!r} is taken; choose another name or version.")
     _add(id, task)
@@ -75,7 +83,7 @@ def get_task(id: str) -> Task:
     Raises:
         UnknownNameError: there is no such id.
     """
-    if id not in _tasks:
+    if not isinstance(id, str) or id not in _tasks:
         raise unknown_name("task", str(id), _tasks)
     task = _tasks[id]
     if isinstance(task, str):
@@ -139,13 +147,18 @@ def make_functional(
     from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
 
     num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
-    return make_core(
-        get_task(id), num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
-    )
+    if num_threads is not None:
+        positive_integer("num_threads", num_threads)
+    return make_core(get_task(id), num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device)
 
 
 def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | KsimVectorEnv:
     """The entry point of `gym.make`, which would wrap a batch in a wrapper for single envs if asked to."""
+    if (
+        keywords.get("vectorization_mode") == "vector_entry_point"
+    ):  # the spec of what gym.make_vec made: it leaves out 1
+        keywords = _without_synonym({name: keywords[name] for name in keywords if name != "vectorization_mode"})
+        num_envs = 1 if num_envs is None else num_envs
     limit = sys._getframe(1).f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
     if num_envs is not None and limit not in (None, -1):
         raise InvalidConfigError(
@@ -157,21 +170,37 @@ def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: An
 
 def make_vec_for_gymnasium(task_id: str, num_envs: int, **keywords: Any) -> KsimEnv | KsimVectorEnv:
     """The entry point of `gym.make_vec`, which hands its `max_episode_steps` over as a keyword."""
-    if "max_episode_steps" in keywords:
-        keywords["episode_length"] = keywords.pop("max_episode_steps")
-    return make(task_id, num_envs, **keywords)
+    if num_envs is None:
+        raise InvalidConfigError(
+            "num_envs is None; gym.make_vec needs a number of envs. For a single env use gym.make."
+        )
+    return make(task_id, num_envs, **_without_synonym(keywords))
+
+
+def _without_synonym(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The keywords with `max_episode_steps` under our own name for it."""
+    if "max_episode_steps" not in keywords:
+        return keywords
+    if "episode_length" in keywords:
+        raise InvalidConfigError("max_episode_steps and episode_length mean the same; give only episode_length.")
+    return {{"max_episode_steps": "episode_length"}.get(name, name): value for name, value in keywords.items()}
 
 
 def _add(id: str, task: str | Task) -> None:
+    try:
+        gym.register(
+            id,
+            entry_point="ksim_envs.registration:make_for_gymnasium",
+            vector_entry_point="ksim_envs.registration:make_vec_for_gymnasium",
+            kwargs={"task_id": id},
+            order_enforce=False,
+            disable_env_checker=True,
+        )
+    except gym.error.Error as error:
+        raise InvalidConfigError(
+            f"Gymnasium does not accept the id {id!r}; call it {NAMESPACE}NAME-v0. {error}"
+        ) from error
     _tasks[id] = task
-    gym.register(
-        id,
-        entry_point="ksim_envs.registration:make_for_gymnasium",
-        vector_entry_point="ksim_envs.registration:make_vec_for_gymnasium",
-        kwargs={"task_id": id},
-        order_enforce=False,
-        disable_env_checker=True,
-    )
 
 
 def _check_keywords(made: type, keywords: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from ksim_envs import guard
 from ksim_envs.core import Autoreset
 from ksim_envs.errors import (
     InvalidActionError,
@@ -21,6 +22,7 @@ from ksim_envs.errors import (
 MAX_NUM_ENVS = 2**24
 OUTPUTS = ("numpy", "jax", "torch")
 RENDER_MODES = ("rgb_array",)
+_LARGEST = np.finfo(np.float32).max
 
 
 def positive_integer(name: str, value: Any, maximum: int = 2**31 - 1) -> int:
@@ -32,7 +34,7 @@ def positive_integer(name: str, value: Any, maximum: int = 2**31 - 1) -> int:
 
 def choice(kind: str, value: Any, known: Iterable[str]) -> str:
     """The value, which must be one of the known names."""
-    if value not in (known := tuple(known)):
+    if not isinstance(value, str) or value not in (known := tuple(known)):
         raise unknown_name(kind, str(value), known)
     return value
 
@@ -67,9 +69,11 @@ def seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
     """
     if seed is None:
         return None
-    if isinstance(seed, (list, tuple, np.ndarray)):
+    if isinstance(seed, (list, tuple)) or isinstance(seed, np.ndarray) and seed.ndim:
         if len(seed) != num_envs:
-            raise InvalidSeedError(f"seed has {len(seed)} entries; this env expects one for each of its {num_envs} envs.")
+            raise InvalidSeedError(
+                f"seed has {len(seed)} entries; this env expects one for each of its {num_envs} envs."
+            )
         return [None if one is None else _seed(one, f"seed[{i}]") for i, one in enumerate(seed)]
     return _seed(seed, "seed")
 
@@ -111,7 +115,7 @@ def reset_options(
 
 
 def _reset_mask(value: Any, num_envs: int) -> np.ndarray:
-    mask = np.array(value)
+    mask = np.array(_array("reset_mask", value, InvalidOptionError))
     if mask.dtype != np.bool_ or mask.shape != (num_envs,):
         raise InvalidOptionError(
             f"reset_mask has dtype {mask.dtype} and shape {mask.shape}; it must be bool of shape ({num_envs},)."
@@ -125,8 +129,13 @@ def _start(name: str, value: Any, num_envs: int, size: int) -> np.ndarray:
     array = _numeric(name, value, InvalidOptionError).astype(np.float64)
     if array.shape not in ((size,), (num_envs, size)):
         raise InvalidOptionError(f"{name} has shape {array.shape}; it must be ({size},) or ({num_envs}, {size}).")
-    if not np.isfinite(array).all():
-        raise InvalidOptionError(f"{name} has a value that is not finite; positions and velocities must be finite.")
+    usable = np.abs(array) <= guard.MAX_VALUE
+    if not usable.all():
+        where = np.argwhere(~usable)[0].tolist()
+        raise InvalidOptionError(
+            f"{name}{where} is {array[tuple(where)]}; positions and velocities must be finite and, as in MuJoCo, within "
+            f"+-{guard.MAX_VALUE:.0e}."
+        )
     return np.ascontiguousarray(np.broadcast_to(array, (num_envs, size)))
 
 
@@ -147,24 +156,27 @@ def actions(value: Any, shape: tuple[int, ...], axes: str) -> np.ndarray:
     array = _numeric("action", value, InvalidActionError)
     if array.shape != shape:
         raise InvalidActionError(f"action has shape {array.shape}; this env expects {axes} = {shape}.")
-    array = np.array(array, np.float32)
     finite = np.isfinite(array)
     if not finite.all():
         where = np.argwhere(~finite)[0].tolist()
         raise InvalidActionError(
             f"action{where} is {array[tuple(where)]}; actions must be finite (found {(~finite).sum()} that are not)."
         )
-    return array
+    return np.clip(array, -_LARGEST, _LARGEST).astype(np.float32, copy=False)  # clip copies; a cast could overflow
 
 
 def _numeric(name: str, value: Any, error: type[Exception]) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except Exception as reason:
-        raise error(f"{name} is a {type(value).__name__} that NumPy cannot read: {reason}") from reason
+    array = _array(name, value, error)
     if array.dtype.kind not in "iuf":
         raise error(f"{name} has dtype {array.dtype}; it must be real numbers (integers or floating point).")
     return array
+
+
+def _array(name: str, value: Any, error: type[Exception]) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except Exception as reason:
+        raise error(f"{name} is a {type(value).__name__} that NumPy cannot read: {reason}") from reason
 
 
 def none_waits(needs_reset: np.ndarray) -> None:

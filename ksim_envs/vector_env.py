@@ -17,7 +17,14 @@ from gymnasium.vector.utils import batch_space
 
 from ksim_envs import dlpack, spaces, validate
 from ksim_envs.core import make_core
-from ksim_envs.errors import ClosedEnvError, ForkedProcessError, InvalidConfigError, KsimError, RenderError, ResetNeededError
+from ksim_envs.errors import (
+    ClosedEnvError,
+    ForkedProcessError,
+    InvalidConfigError,
+    KsimError,
+    RenderError,
+    ResetNeededError,
+)
 from ksim_envs.guard import Fault
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import EnvState, Info, StepResult
@@ -134,7 +141,11 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def device(self) -> str:
         """Where outputs live, as torch spells it."""
         device = self._core.backend.device
-        return "cpu" if device.platform == "cpu" else f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}"
+        return (
+            "cpu"
+            if device.platform == "cpu"
+            else f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}"
+        )
 
     @property
     def mj_model(self) -> Any:
@@ -256,7 +267,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the recipe: unpickling makes a fresh env, as Gymnasium's `EzPickle` does."""
         if self.spec is None:
-            raise KsimError("this env was not made from a registered id, so it cannot be pickled; pickle its arguments instead.")
+            raise KsimError(
+                "this env was not made from a registered id, so it cannot be pickled; pickle its arguments instead."
+            )
         return gym.make, (self.spec,)
 
     @cached_property

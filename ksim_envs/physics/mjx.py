@@ -63,19 +63,19 @@ class MjxBackend:
         self._model_fields = model_fields
         self._derives = needs_derived_constants(model_fields)
         with jax.default_device(self.device):
-            self._model = mjx.put_model(_adapted(model, reads))
-            self._data = mjx.make_data(self._model)
+            self.mjx_model = mjx.put_model(_adapted(model, reads))
+            self.mjx_data = mjx.make_data(self.mjx_model)
 
     def empty(self) -> PhysicsState:
         """See `Backend.empty`."""
         varied = self._model_fields | (frozenset(DERIVED) if self._derives else frozenset())
         fields = {name: self.nominal(name) for name in varied}
-        row = jax.eval_shape(self._reset_row, self._data.qpos, self._data.qvel, fields)
+        row = jax.eval_shape(self._reset_row, self.mjx_data.qpos, self.mjx_data.qvel, fields)
         return jax.tree.map(lambda leaf: jnp.zeros((self.num_envs, *leaf.shape), leaf.dtype), row)
 
     def nominal(self, name: str) -> Array:
         """See `Backend.nominal`."""
-        return jnp.asarray(getattr(self.model, name), self._data.qpos.dtype)
+        return jnp.asarray(getattr(self.model, name), self.mjx_data.qpos.dtype)
 
     def reset_rows(
         self, state: PhysicsState, rows_R: Array, qpos_RL: Array, qvel_RL: Array, model_fields: dict[str, Array]
@@ -100,7 +100,7 @@ class MjxBackend:
 
     def exact(self, values: np.ndarray) -> Array:
         """The values in the engine's precision."""
-        return jnp.asarray(values, self._data.qpos.dtype)
+        return jnp.asarray(values, self.mjx_data.qpos.dtype)
 
     def state_dict(self, state: PhysicsState) -> dict[str, np.ndarray]:
         """See `Backend.state_dict`."""
@@ -112,7 +112,7 @@ class MjxBackend:
             return model_fields
         rows = len(next(iter(model_fields.values())))
         shapes = {
-            name: jax.ShapeDtypeStruct((rows, *getattr(self.model, name).shape), self._data.qpos.dtype)
+            name: jax.ShapeDtypeStruct((rows, *getattr(self.model, name).shape), self.mjx_data.qpos.dtype)
             for name in DERIVED
         }
 
@@ -125,21 +125,23 @@ class MjxBackend:
     # What follows is for one row.
 
     def _reset_row(self, qpos: Array, qvel: Array, model_fields: dict[str, Array]) -> PhysicsState:
-        model = self._model.tree_replace(model_fields)
+        model = self.mjx_model.tree_replace(model_fields)
         with jax.default_matmul_precision("highest"):
-            data = _forward(model, self._data.replace(qpos=qpos, qvel=qvel), self._reads)
+            data = _forward(model, self.mjx_data.replace(qpos=qpos, qvel=qvel), self._reads)
         data = data.replace(qpos=qpos)  # MJX normalizes quaternions in place, C MuJoCo leaves the state alone
         state = self._state(data, {name: _field(data, name) for name in self._changes}, model_fields)
         if "cfrc_ext" in self._reads:  # Gymnasium's tasks read zero there until the first step
-            state = dataclasses.replace(state, view=dataclasses.replace(state.view, cfrc_ext=self._data._impl.cfrc_ext))
+            state = dataclasses.replace(
+                state, view=dataclasses.replace(state.view, cfrc_ext=self.mjx_data._impl.cfrc_ext)
+            )
         return state
 
     def _step_row(
         self, state: PhysicsState, ctrl_SL: Array, push: Push | None, model_fields: dict[str, Array]
     ) -> tuple[PhysicsState, Array]:
         derived = {name: state.integration[name] for name in DERIVED if name in state.integration}
-        model = self._model.tree_replace({**model_fields, **derived})
-        data = self._data.replace(**{name: state.integration[name] for name in CARRIED})
+        model = self.mjx_model.tree_replace({**model_fields, **derived})
+        data = self.mjx_data.replace(**{name: state.integration[name] for name in CARRIED})
         if push is not None:
             data = data.replace(qvel=data.qvel + push.qvel_kick, xfrc_applied=push.xfrc_applied)
         ctrl_SL = jnp.broadcast_to(ctrl_SL, (self._frame_skip, self.model.nu)).astype(data.ctrl.dtype)

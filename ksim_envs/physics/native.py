@@ -119,7 +119,8 @@ class NativeBackend:
         def call(*args: Any) -> Any:
             if os.getpid() != self._pid:
                 raise ForkedProcessError("this env was made in the parent process; make one in the child instead.")
-            with self._lock, quiet_mujoco():
+            # A faulty row's float64 may be too large for float32; it is reported, so NumPy need not warn of it.
+            with self._lock, quiet_mujoco(), np.errstate(over="ignore", invalid="ignore"):
                 return function(*jax.tree.map(np.asarray, args))
 
         return call
@@ -137,7 +138,8 @@ class NativeBackend:
         view = {name: float32(name) for name in self._reads}
         changes = {name + CHANGE: float32(name) for name in self._changes}
         return PhysicsState(
-            integration={**integration, "state": bits(self._batch.state[0, self._columns].size)}, view=View(**view, **changes)
+            integration={**integration, "state": bits(self._batch.state[0, self._columns].size)},
+            view=View(**view, **changes),
         )
 
     def _reset_rows(
@@ -167,9 +169,11 @@ class NativeBackend:
         push_EL: Push | None,
         model_fields: dict[str, np.ndarray],
     ) -> tuple[PhysicsState, np.ndarray]:
-        batch, ids = self._batch, np.flatnonzero(active_E)
+        batch, before = self._batch, _float64(state.integration["state"])
+        usable_E = _within_bounds(before)
+        ids = np.flatnonzero(active_E & usable_E)
         self._write_model_fields(model_fields)
-        batch.state[:, self._columns] = _float64(state.integration["state"])
+        batch.state[:, self._columns] = before
         batch.bind("xfrc_applied")[:] = 0.0 if push_EL is None else push_EL.xfrc_applied
         if push_EL is not None:
             batch.bind("qvel")[:] += push_EL.qvel_kick
@@ -182,17 +186,17 @@ class NativeBackend:
             failed = ids[:0]
         if self._calls_rne:
             self._fill_cfrc_ext(ids)
-        fault_E = self._faults(active_E, failed)
+        fault_E = np.where(usable_E, self._faults(failed), np.uint32(guard.Fault.INPUT.mask))
+        fault_E = np.where(active_E, fault_E, np.uint32(0))
         return self._collect(state, active_E & (fault_E == 0)), fault_E
 
-    def _faults(self, active_E: np.ndarray, failed: np.ndarray) -> np.ndarray:
-        carried = self._batch.state[:, self._columns]
+    def _faults(self, failed: np.ndarray) -> np.ndarray:
+        """The fault masks of the rows that were stepped (what stands in the others has no meaning)."""
         raised = self._batch.warning[:, :, 1] > 0
         overflowed_E = raised[:, OVERFLOWS].any(axis=1)
-        diverged_E = raised.any(axis=1) & ~overflowed_E | ~(np.abs(carried) <= guard.MAX_VALUE).all(axis=1)
+        diverged_E = raised.any(axis=1) & ~overflowed_E | ~_within_bounds(self._batch.state[:, self._columns])
         diverged_E[failed] = True
-        fault_E = overflowed_E * guard.Fault.OVERFLOW.mask + diverged_E * guard.Fault.PHYSICS.mask
-        return np.where(active_E, fault_E, 0).astype(np.uint32)
+        return (overflowed_E * guard.Fault.OVERFLOW.mask + diverged_E * guard.Fault.PHYSICS.mask).astype(np.uint32)
 
     def _collect(self, old: PhysicsState, stepped_E: np.ndarray) -> PhysicsState:
         """The new state: from the batch where a row was stepped, the old one elsewhere."""
@@ -206,7 +210,9 @@ class NativeBackend:
         view = {name: take(self._bound[name].astype(np.float32), getattr(old.view, name)) for name in self._reads}
         for name in self._changes:
             now = self._bound[name].reshape(self.num_envs, -1)
-            change = (now - _float64(old.integration[PREVIOUS + name])).astype(np.float32).reshape(self._bound[name].shape)
+            change = (
+                (now - _float64(old.integration[PREVIOUS + name])).astype(np.float32).reshape(self._bound[name].shape)
+            )
             view[name + CHANGE] = take(change, getattr(old.view, name + CHANGE))
             integration[PREVIOUS + name] = take(_bits(now), old.integration[PREVIOUS + name])
         return PhysicsState(integration=integration, view=View(**view))
@@ -243,6 +249,11 @@ def _carried_columns(model: mujoco.MjModel) -> slice | np.ndarray:
 def _bits(values: np.ndarray) -> np.ndarray:
     """(E, n) float64 as (E, 2 n) uint32, always a fresh array."""
     return np.array(values, np.float64, order="C").view(np.uint32)
+
+
+def _within_bounds(carried: np.ndarray) -> np.ndarray:
+    """(E,) bool: every value of the row is finite and within MuJoCo's bound."""
+    return (np.abs(carried) <= guard.MAX_VALUE).all(axis=1)
 
 
 def _float64(bits: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import contextlib
 import copy
 import os
 import sys
-import textwrap
 import threading
 import warnings
 from collections.abc import Generator, Mapping
@@ -25,9 +24,7 @@ import numpy as np
 from ksim_envs.errors import InvalidConfigError, RenderError, unknown_name
 from ksim_envs.validate import positive_integer
 
-MAX_PIXELS = 8192
-"""Largest width and height of a frame."""
-
+MAX_PIXELS = 8192  # the largest width and height of a frame
 _CAMERA_FIELDS = ("azimuth", "distance", "elevation", "fixedcamid", "lookat", "orthographic", "trackbodyid", "type")
 _ANY_PLATFORM = ("", "enable", "enabled", "on", "true", "1")  # values of MUJOCO_GL that leave the choice open
 _REMEDIES = {
@@ -36,6 +33,8 @@ _REMEDIES = {
     "glfw": "a desktop session, or xvfb-run -a in front of the command",
     "cgl": "a session that has a screen",
 }
+_platform_in_use: str | None = None
+_choosing = threading.Lock()
 
 
 class OffscreenRenderer:
@@ -131,10 +130,6 @@ class OffscreenRenderer:
             self._camera.lookat[:] = self._home_lookat + [moved[0], moved[1], 0.0]
 
 
-_platform_in_use: str | None = None
-_choosing = threading.Lock()
-
-
 def _make_camera(model: mujoco.MjModel, data: mujoco.MjData, fields: Mapping[str, Any]) -> mujoco.MjvCamera:
     """Gymnasium's default view of the model as it stands in `data`, with some fields changed."""
     camera = mujoco.MjvCamera()
@@ -163,13 +158,12 @@ def _open_contexts(model: mujoco.MjModel, size: mujoco.MjrRect) -> tuple[Any, mu
         for platform in _platforms_to_try():
             try:
                 contexts = _open_contexts_on(platform, model, size)
+                _platform_in_use = platform
+                return contexts
             except Exception as reason:  # PyOpenGL, GLFW, ctypes and MuJoCo each have their own
                 reasons[platform] = reason
                 if _platform_in_use is None:
                     _forget_pyopengl()
-            else:
-                _platform_in_use = platform
-                return contexts
     raise _nothing_works(reasons)
 
 
@@ -181,12 +175,10 @@ def _platforms_to_try() -> tuple[str, ...]:
     if requested not in (*known, *_ANY_PLATFORM):
         raise RenderError(f"MUJOCO_GL is {value!r}; unset it for a free choice, or set one of {', '.join(known)}.")
     allowed = (requested,) if requested in known else known
-    if _platform_in_use is None:
-        return allowed
-    if _platform_in_use not in allowed:
-        drawn = f"this process has drawn with {_platform_in_use!r}, which MuJoCo cannot change"
-        raise RenderError(f"MUJOCO_GL is {value!r}, but {drawn}; set it in a new process, before the first frame.")
-    return (_platform_in_use,)
+    if _platform_in_use in (None, *allowed):
+        return (_platform_in_use,) if _platform_in_use else allowed
+    drawn = f"this process has drawn with {_platform_in_use!r}, which MuJoCo cannot change"
+    raise RenderError(f"MUJOCO_GL is {value!r}, but {drawn}; set it in a new process, before the first frame.")
 
 
 def _open_contexts_on(platform: str, model: mujoco.MjModel, size: mujoco.MjrRect) -> tuple[Any, mujoco.MjrContext]:
@@ -223,10 +215,9 @@ def _make_gl_context(platform: str, width: int, height: int) -> Any:
     if f"mujoco.{platform}" not in sys.modules:
         _forget_pyopengl()
     try:
-        module = import_module(f"mujoco.{platform}")
+        return import_module(f"mujoco.{platform}").GLContext(width, height)
     except AttributeError as reason:  # 'NoneType' object has no attribute 'glGetError'
         raise ImportError(f"PyOpenGL cannot load the library of {platform}.") from reason
-    return module.GLContext(width, height)
 
 
 def _forget_pyopengl() -> None:
@@ -251,7 +242,7 @@ def _make_glfw_context(width: int, height: int) -> Any:
 
 def _nothing_works(reasons: Mapping[str, Exception]) -> RenderError:
     lines = [
-        f"{platform}: {type(reason).__name__}: {textwrap.shorten(str(reason), 200)} Remedy: {_REMEDIES[platform]}."
+        f"{platform}: {type(reason).__name__}: {' '.join(str(reason).split())} Remedy: {_REMEDIES[platform]}."
         for platform, reason in reasons.items()
     ]
     choice = f"MUJOCO_GL is {os.environ.get('MUJOCO_GL') or 'not set'}; when set, it rules out other platforms."

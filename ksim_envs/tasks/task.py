@@ -130,7 +130,9 @@ class Task:
             if not getattr(self, name):
                 raise InvalidConfigError(f"Task.{name} is empty; give at least one term.")
         if clash := sorted((self.rewards.keys() & self.metrics.keys()) | (RESERVED & {*self.rewards, *self.metrics})):
-            raise InvalidConfigError(f"Names in info must be unique and not among {sorted(RESERVED)}; found {clash} twice.")
+            raise InvalidConfigError(
+                f"Names in info must be unique and not among {sorted(RESERVED)}; found {clash} twice."
+            )
 
     @property
     def model_fields(self) -> frozenset[str]:
@@ -169,7 +171,9 @@ def evaluate(task: Task, view: View, ctx: Context) -> Evaluation:
     ctx = replace(ctx, terminated=jnp.stack(ends).any() if ends else jnp.zeros((), bool))
     return Evaluation(
         obs=jnp.concatenate(obs).astype(jnp.float32),
-        rewards={name: _scalar(name, term(view, _keyed(ctx, f"rewards/{name}"))) for name, term in task.rewards.items()},
+        rewards={
+            name: _scalar(name, term(view, _keyed(ctx, f"rewards/{name}"))) for name, term in task.rewards.items()
+        },
         terminated=ctx.terminated,
         metrics={
             name: term(view, _keyed(ctx, f"metrics/{name}")).astype(jnp.float32) for name, term in task.metrics.items()

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+import ksim_envs
 from agents import cli
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import ConformanceError, InvalidConfigError
 
 
 def exit_status(args):
@@ -51,6 +52,36 @@ def test_an_error_of_ours_is_a_message_and_not_a_traceback(monkeypatch, capsys):
     monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
     assert exit_status(["doctor"]) == 2
     assert capsys.readouterr().err == "ksim: num_envs is 0 [bad]; use 1 or more\n"
+
+
+def test_list_shows_every_id_with_its_sizes(capsys):
+    assert exit_status(["list"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows[1:]] == ksim_envs.task_ids()
+    assert ["ksim/Hopper-v0", "11", "3", "1000"] in rows
+
+
+def test_check_ends_with_status_0_where_no_fault_is_found(capsys, monkeypatch):
+    checked = []
+    monkeypatch.setattr(ksim_envs, "check_vector_env", lambda env, num_steps: checked.append((env.num_envs, num_steps)))
+    args = ["check", "ksim/InvertedPendulum-v0", "--num-envs", "3", "--num-steps", "7", "--backend", "native"]
+    assert exit_status(args) == 0
+    assert checked == [(3, 7)] * 3
+    assert capsys.readouterr().out.count("no fault found") == 3
+
+
+def test_check_prints_the_faults_of_every_mode_and_ends_with_status_1(capsys, monkeypatch):
+    def find_faults(env, num_steps):
+        raise ConformanceError("1. the [first] fault")
+
+    monkeypatch.setattr(ksim_envs, "check_vector_env", find_faults)
+    assert exit_status(["check", "ksim/InvertedPendulum-v0", "--backend", "native"]) == 1
+    assert capsys.readouterr().out.count("1. the [first] fault") == 3
+
+
+def test_check_of_an_unknown_id_ends_with_status_2_and_the_near_misses(capsys):
+    assert exit_status(["check", "ksim/Hoper-v0"]) == 2
+    assert "Did you mean 'ksim/Hopper-v0'" in capsys.readouterr().err
 
 
 def test_doctor_prints_findings_and_remedies(capsys):
