@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -32,8 +33,6 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
-        if words[:1] == ["bench"]:
-            return _bench(words[1:])
         return tyro.extras.subcommand_cli_from_dict(_COMMANDS, prog="ksim", description=_DESCRIPTION, args=words)
     except KsimError as error:
         Console(stderr=True, soft_wrap=True).print(f"ksim: {error}", markup=False, highlight=False)
@@ -51,14 +50,51 @@ def list_tasks() -> int:
     return 0
 
 
-def bench() -> None:
-    """Measure environment steps per second; see `ksim bench --help`."""
+def bench(
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ID ...]")] = (),
+    /,
+    backend: Literal["auto", "native", "mjx"] = "auto",
+    dynamics: Literal["fast", "gymnasium"] = "fast",
+    num_envs: tuple[int, ...] = (2048,),
+    num_steps: int = 50,
+    num_rounds: int = 5,
+    opponents: bool = True,
+    csv: Path | None = None,
+) -> int:
+    """Measure environment steps per second against the bare engine, Gymnasium and EnvPool, all in one run.
+
+    Args:
+        ids: the environments; all of them when none is given.
+        backend: the physics engine.
+        dynamics: the integrator and solver.
+        num_envs: batch sizes, each measured in turn.
+        num_steps: control steps in one round.
+        num_rounds: rounds of each contestant; the median counts.
+        opponents: whether to run Gymnasium's vector envs and EnvPool too, where they are installed.
+        csv: a file to append the rows to.
+    """
+    from ksim_envs import bench as benchmark
+
+    config = benchmark.BenchConfig(
+        ids=ids,
+        backend=backend,
+        dynamics=dynamics,
+        num_envs=num_envs,
+        num_steps=num_steps,
+        num_rounds=num_rounds,
+        opponents=opponents,
+        csv=csv,
+    )
+    _print("\n".join(f"{name}: {value}" for name, value in benchmark.method().items()))
+    for rows in benchmark.run(config):
+        _print("\n" + benchmark.table(rows))
+    return 0
 
 
 def check(
     task_id: TaskId,
     /,
-    backend: Literal["auto", "mjx", "warp", "native"] = "auto",
+    backend: Literal["auto", "native", "mjx"] = "auto",
     num_envs: int = 8,
     num_steps: int = 1_100,
 ) -> int:
@@ -112,14 +148,6 @@ def cache(action: Annotated[Literal["show", "clear"], tyro.conf.Positional] = "s
     if action == "clear":
         runtime.clear_cache()
     _print(f"{folder}: {'deleted ' if action == 'clear' else ''}{num_files} files, {num_bytes / 1e6:.1f} MB")
-    return 0
-
-
-def _bench(words: list[str]) -> int:
-    """Hands over to the benchmark, whose options (and imports) are its own."""
-    from ksim_envs import bench as benchmark
-
-    benchmark.run(tyro.cli(benchmark.BenchConfig, prog="ksim bench", args=words))
     return 0
 
 

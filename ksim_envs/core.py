@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
 from ksim_envs.guard import Fault
@@ -59,7 +60,7 @@ class Core:
         """The control period in s."""
         return self.task.frame_skip * self.model.timestep
 
-    def keys(self, seed: int) -> Array:
+    def keys(self, seed: int) -> Key[Array, "E"]:
         """One key for each env: `fold_in(key(seed), env_index)`. Env i has the same key whatever `num_envs` is.
 
         Args:
@@ -71,11 +72,11 @@ class Core:
         with jax.default_device(self.backend.device):
             return jax.vmap(jax.random.fold_in, (None, 0))(root_key(seed), jnp.arange(self.num_envs))
 
-    def keys_of(self, seeds: Sequence[int]) -> Array:
+    def keys_of(self, seeds: Sequence[int]) -> Key[Array, "E"]:
         """One key for each env from a seed of its own: that of env 0 under `keys(seed)`."""
         return jnp.stack([jax.random.fold_in(root_key(seed), 0) for seed in seeds])
 
-    def reset(self, key_E: Array, start: dict[str, Array] | None = None) -> EnvState:
+    def reset(self, key_E: Key[Array, "E"], start: dict[str, Array] | None = None) -> EnvState:
         """Begin an episode in every row.
 
         Args:
@@ -90,7 +91,7 @@ class Core:
     def step(
         self,
         state: EnvState,
-        action_EA: Array,
+        action_EA: Float[Array, "E A"],
         autoreset: Autoreset | Array = Autoreset.SAME_STEP,
         episode_length: int | Array | None = None,
     ) -> tuple[EnvState, StepResult]:
@@ -166,7 +167,7 @@ class Core:
             final_info=self.info(final, rewards, diverged_E),
         )
 
-    def reset_rows(self, state: EnvState, mask_E: Array, start: dict[str, Array] | None = None) -> EnvState:
+    def reset_rows(self, state: EnvState, mask_E: Bool[Array, "E"], start: dict[str, Array] | None = None) -> EnvState:
         """Begin a new episode in some rows; no bit of the others changes, and only these rows cost anything.
 
         The rows are taken in chunks of fixed size, as many chunks as there are rows to fill them.
@@ -188,7 +189,7 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
-    def reseeded(self, state: EnvState, key_E: Array, mask_E: Array) -> EnvState:
+    def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[Array, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""
         return replace(
             state,
@@ -218,7 +219,7 @@ class Core:
         """Length of one env's observation."""
         return jax.eval_shape(lambda: self.unreset_state(self.keys(0))).obs_EL.shape[1]
 
-    def info(self, state: EnvState, rewards: dict[str, Array], diverged_E: Array) -> Info:
+    def info(self, state: EnvState, rewards: dict[str, Array], diverged_E: Bool[Array, "E"]) -> Info:
         """The `info` of a step: metrics and reward terms by name, and the episode so far. Leaves have length E."""
         return {
             **state.metrics,
@@ -228,7 +229,7 @@ class Core:
             "diverged": diverged_E,
         }
 
-    def unreset_state(self, key_E: Array) -> EnvState:
+    def unreset_state(self, key_E: Key[Array, "E"]) -> EnvState:
         """A state in which every row still waits for its first reset."""
         terms = jax.eval_shape(lambda: self._evaluate(self._blank(key_E), self._no_actions(self.num_envs)))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (terms.obs, terms.metrics))

@@ -87,10 +87,18 @@ def _from_torch(value: Any, shape: tuple[int, ...], axes: str, device: jax.Devic
     if value.requires_grad:
         raise InvalidActionError("action is a tensor that requires grad; pass action.detach().")
     if value.device.type == "cpu":
-        return jax.device_put(validate.actions(value.numpy(), shape, axes), device)
+        return jax.device_put(validate.actions(_host_array(value), shape, axes), device)
     if device.platform == "cpu":
         raise InvalidActionError(f"action is on {value.device}, this env on the CPU; pass action.cpu().")
     return _from_jax(jax.dlpack.from_dlpack(value.contiguous()), shape, axes, device)
+
+
+def _host_array(value: Any) -> np.ndarray:
+    value = value.float() if value.is_floating_point() and value.itemsize < 4 else value  # NumPy has no bfloat16
+    try:
+        return value.numpy(force=True)  # force: resolves a lazy negation or conjugation
+    except (TypeError, RuntimeError) as error:
+        raise InvalidActionError(f"action is a {value.layout} tensor of {value.dtype}: {error}") from error
 
 
 def _owned_numpy(leaf: Array) -> np.ndarray:

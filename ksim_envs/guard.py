@@ -12,6 +12,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Int32, UInt32
 
 MAX_VALUE = 1e10
 """MuJoCo's own bound (`mjMAXVAL`): positions, velocities, accelerations and forces beyond it count as diverged."""
@@ -34,7 +35,7 @@ class Fault(enum.IntEnum):
         return 1 << self.value
 
 
-def healthy(tree: Tree) -> Array:
+def healthy(tree: Tree) -> Bool[Array, "*E"]:
     """Whether every value of every leaf is finite and within `MAX_VALUE`, row by row.
 
     Args:
@@ -51,23 +52,23 @@ def healthy(tree: Tree) -> Array:
     return jnp.stack(rows).all(axis=0) if rows else jnp.array(True)
 
 
-def fault_if(unhealthy_E: Array, fault: Fault) -> Array:
+def fault_if(unhealthy_E: Bool[Array, "*E"], fault: Fault) -> UInt32[Array, "*E"]:
     """(E,) uint32 fault masks with the fault's bit where `unhealthy_E` is true."""
     return jnp.where(unhealthy_E, jnp.uint32(fault.mask), jnp.uint32(0))
 
 
-def count(fault_count_EC: Array, fault_E: Array) -> Array:
+def count(fault_count_EC: Int32[Array, "E C"], fault_E: UInt32[Array, "E"]) -> Int32[Array, "E C"]:
     """The counters after one more step with these fault masks."""
     bits_C = jnp.array([fault.mask for fault in Fault], jnp.uint32)
     return fault_count_EC + ((fault_E[:, None] & bits_C) != 0).astype(jnp.int32)
 
 
-def keep_rows(keep_E: Array, new: Tree, old: Tree) -> Tree:
+def keep_rows(keep_E: Bool[Array, "E"], new: Tree, old: Tree) -> Tree:
     """`new` in the rows where `keep_E` is true, `old` in the others; every leaf's first axis is `E`."""
     return jax.tree.map(lambda n, o: jnp.where(_column(keep_E, n.ndim), n, o), new, old)
 
 
-def zero_rows(zero_E: Array, tree: Tree) -> Tree:
+def zero_rows(zero_E: Bool[Array, "E"], tree: Tree) -> Tree:
     """The tree with zeros in the rows where `zero_E` is true, whatever stood there."""
     return jax.tree.map(lambda leaf: jnp.where(_column(zero_E, leaf.ndim), jnp.zeros_like(leaf), leaf), tree)
 

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import gymnasium as gym
 
@@ -92,6 +92,10 @@ def get_task(id: str) -> Task:
     return task
 
 
+@overload
+def make(id: str, num_envs: None = None, **keywords: Any) -> KsimEnv: ...
+@overload
+def make(id: str, num_envs: int, **keywords: Any) -> KsimVectorEnv: ...
 def make(id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | KsimVectorEnv:
     """Build an env: a single one, or with `num_envs` a batch. `gym.make` and `gym.make_vec` end here.
 
@@ -162,8 +166,8 @@ def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: An
     limit = sys._getframe(1).f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
     if num_envs is not None and limit not in (None, -1):
         raise InvalidConfigError(
-            f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in Gymnasium's "
-            f"TimeLimit, which is made for a single env. Pass episode_length={limit} instead."
+            f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in "
+            f"Gymnasium's TimeLimit, which is made for a single env. Pass episode_length={limit} instead."
         )
     return make(task_id, num_envs, **keywords)
 

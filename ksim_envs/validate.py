@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
@@ -133,8 +134,8 @@ def _start(name: str, value: Any, num_envs: int, size: int) -> np.ndarray:
     if not usable.all():
         where = np.argwhere(~usable)[0].tolist()
         raise InvalidOptionError(
-            f"{name}{where} is {array[tuple(where)]}; positions and velocities must be finite and, as in MuJoCo, within "
-            f"+-{guard.MAX_VALUE:.0e}."
+            f"{name}{where} is {array[tuple(where)]}; positions and velocities must be finite and, as in MuJoCo, "
+            f"within +-{guard.MAX_VALUE:.0e}."
         )
     return np.ascontiguousarray(np.broadcast_to(array, (num_envs, size)))
 
@@ -167,7 +168,7 @@ def actions(value: Any, shape: tuple[int, ...], axes: str) -> np.ndarray:
 
 def _numeric(name: str, value: Any, error: type[Exception]) -> np.ndarray:
     array = _array(name, value, error)
-    if array.dtype.kind not in "iuf":
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):  # bfloat16 is fine
         raise error(f"{name} has dtype {array.dtype}; it must be real numbers (integers or floating point).")
     return array
 
@@ -184,6 +185,6 @@ def none_waits(needs_reset: np.ndarray) -> None:
     if needs_reset.any():
         rows = np.flatnonzero(needs_reset)
         raise ResetNeededError(
-            f"the episodes of envs {rows[:8].tolist()}{'...' if len(rows) > 8 else ''} have ended and autoreset_mode is "
-            'DISABLED; call reset(options={"reset_mask": terminated | truncated}) before the next step.'
+            f"the episodes of envs {rows[:8].tolist()}{'...' if len(rows) > 8 else ''} have ended and autoreset_mode "
+            'is DISABLED; call reset(options={"reset_mask": terminated | truncated}) before the next step.'
         )

@@ -27,7 +27,7 @@ with quiet_import():
 
 CARRIED = ("time", "qpos", "qvel", "act", "qacc_warmstart")
 MAX_ITERATIONS = 4
-MAX_LINE_SEARCH_ITERATIONS = 8
+MAX_LINE_SEARCH = 8
 
 
 class MjxBackend:
@@ -44,6 +44,8 @@ class MjxBackend:
         reads: frozenset[str],
         model_fields: frozenset[str] = frozenset(),
         device: jax.Device | None = None,
+        max_iterations: int = MAX_ITERATIONS,
+        max_line_search: int = MAX_LINE_SEARCH,
     ) -> None:
         """Convert the model.
 
@@ -54,6 +56,8 @@ class MjxBackend:
             reads: the fields of `View` to compute.
             model_fields: names of the model's fields that differ from row to row.
             device: where to run; None for JAX's default device.
+            max_iterations: cap on the solver's iterations.
+            max_line_search: cap on the iterations of one line search, all of which MJX always does.
         """
         self.model, self.num_envs = model, num_envs
         self.device = device or jax.devices()[0]
@@ -63,7 +67,7 @@ class MjxBackend:
         self._model_fields = model_fields
         self._derives = needs_derived_constants(model_fields)
         with jax.default_device(self.device):
-            self.mjx_model = mjx.put_model(_adapted(model, reads))
+            self.mjx_model = mjx.put_model(_adapted(model, reads, max_iterations, max_line_search))
             self.mjx_data = mjx.make_data(self.mjx_model)
 
     def empty(self) -> PhysicsState:
@@ -145,8 +149,14 @@ class MjxBackend:
         if push is not None:
             data = data.replace(qvel=data.qvel + push.qvel_kick, xfrc_applied=push.xfrc_applied)
         ctrl_SL = jnp.broadcast_to(ctrl_SL, (self._frame_skip, self.model.nu)).astype(data.ctrl.dtype)
+
+        def substep(data: mjx.Data, ctrl: Array) -> tuple[mjx.Data, None]:
+            stepped = mjx.step(model, data.replace(ctrl=ctrl))
+            # in x64 mode MJX turns some int32 indices of tendons into int64
+            return jax.tree.map(lambda new, old: new.astype(old.dtype), stepped, data), None
+
         with jax.default_matmul_precision("highest"):
-            data, _ = jax.lax.scan(lambda d, ctrl: (mjx.step(model, d.replace(ctrl=ctrl)), None), data, ctrl_SL)
+            data, _ = jax.lax.scan(substep, data, ctrl_SL)
             if "cfrc_ext" in self._reads:
                 data = mjx.rne_postconstraint(model, data)
         before = {name: state.integration[PREVIOUS + name] for name in self._changes}
@@ -164,11 +174,11 @@ class MjxBackend:
         return PhysicsState(integration=integration, view=View(**view))
 
 
-def _adapted(model: mujoco.MjModel, reads: frozenset[str]) -> mujoco.MjModel:
+def _adapted(model: mujoco.MjModel, reads: frozenset[str], max_iterations: int, max_line_search: int) -> mujoco.MjModel:
     """The model with the solver caps that MJX needs, and without sensors where no term reads them."""
     adapted = copy.copy(model)
-    adapted.opt.iterations = min(adapted.opt.iterations, MAX_ITERATIONS)
-    adapted.opt.ls_iterations = min(adapted.opt.ls_iterations, MAX_LINE_SEARCH_ITERATIONS)
+    adapted.opt.iterations = min(adapted.opt.iterations, max_iterations)
+    adapted.opt.ls_iterations = min(adapted.opt.ls_iterations, max_line_search)
     if adapted.opt.solver == mujoco.mjtSolver.mjSOL_PGS:  # MJX has none
         adapted.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     if "sensordata" not in reads:

@@ -145,21 +145,33 @@ class NativeBackend:
     def _reset_rows(
         self, rows_R: np.ndarray, qpos_RL: np.ndarray, qvel_RL: np.ndarray, model_fields: dict[str, np.ndarray]
     ) -> PhysicsState:
-        chosen_R = rows_R < self.num_envs
-        ids = rows_R[chosen_R]
+        chosen = np.flatnonzero(rows_R < self.num_envs)
+        chosen = chosen[np.argsort(rows_R[chosen])]  # the batch wants sorted ids
+        ids = rows_R[chosen]
         self._write_model_fields(model_fields)
         self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self._batch.bind("qpos")[ids] = _decoded(qpos_RL)[chosen_R]
-        self._batch.bind("qvel")[ids] = _decoded(qvel_RL)[chosen_R]
-        self._batch.forward(ids)
+        self._batch.bind("qpos")[ids] = _decoded(qpos_RL)[chosen]
+        self._batch.bind("qvel")[ids] = _decoded(qvel_RL)[chosen]
+        failed = self._failures(lambda: self._batch.forward(ids))
         new = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._shapes(len(rows_R)))
-        new.integration["state"][chosen_R] = _bits(self._batch.state[ids][:, self._columns])
+        new.integration["state"][chosen] = _bits(self._batch.state[ids][:, self._columns])
+        # What the engine cannot compute stays zero; the row's first step will fail too, and reports it.
+        computed = ~np.isin(ids, failed)
+        chosen, ids = chosen[computed], ids[computed]
         for name in self._changes:
-            new.integration[PREVIOUS + name][chosen_R] = _bits(self._bound[name][ids].reshape(len(ids), -1))
+            new.integration[PREVIOUS + name][chosen] = _bits(self._bound[name].reshape(self.num_envs, -1)[ids])
         for name in self._reads:
             if name != "cfrc_ext":  # Gymnasium's tasks read zero there until the first step
-                getattr(new.view, name)[chosen_R] = self._bound[name][ids]
+                getattr(new.view, name)[chosen] = self._bound[name][ids]
         return new
+
+    def _failures(self, call: Callable[[], Any]) -> np.ndarray:
+        """The rows in which MuJoCo raised an error during the call; these keep their state, and the others finish."""
+        try:
+            call()
+        except SimulationError as error:
+            return error.ids
+        return np.array([], int)
 
     def _step(
         self,
@@ -178,12 +190,7 @@ class NativeBackend:
         if push_EL is not None:
             batch.bind("qvel")[:] += push_EL.qvel_kick
         batch.warning[:] = 0
-        try:
-            batch.rollout(self._frame_skip, control=ctrl_ESL[ids], ids=ids, record=())
-        except SimulationError as error:
-            failed = error.ids
-        else:
-            failed = ids[:0]
+        failed = self._failures(lambda: batch.rollout(self._frame_skip, control=ctrl_ESL[ids], ids=ids, record=()))
         if self._calls_rne:
             self._fill_cfrc_ext(ids)
         fault_E = np.where(usable_E, self._faults(failed), np.uint32(guard.Fault.INPUT.mask))
@@ -194,8 +201,10 @@ class NativeBackend:
         """The fault masks of the rows that were stepped (what stands in the others has no meaning)."""
         raised = self._batch.warning[:, :, 1] > 0
         overflowed_E = raised[:, OVERFLOWS].any(axis=1)
-        diverged_E = raised.any(axis=1) & ~overflowed_E | ~_within_bounds(self._batch.state[:, self._columns])
-        diverged_E[failed] = True
+        overflowed_E[[row for row in failed if "out of memory" in self._batch.error(row)]] = True
+        raised_E = raised.any(axis=1)
+        raised_E[failed] = True
+        diverged_E = raised_E & ~overflowed_E | ~_within_bounds(self._batch.state[:, self._columns])
         return (overflowed_E * guard.Fault.OVERFLOW.mask + diverged_E * guard.Fault.PHYSICS.mask).astype(np.uint32)
 
     def _collect(self, old: PhysicsState, stepped_E: np.ndarray) -> PhysicsState:

@@ -32,5 +32,5 @@ ANT = Task(
         "x_velocity": BodyVelocity("torso", axis=0),
         "y_velocity": BodyVelocity("torso", axis=1),
     },
-    camera={"distance": 4.0},
+    camera={"trackbodyid": 1, "distance": 4.0},
 )

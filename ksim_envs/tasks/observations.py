@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from ksim_envs.tasks.task import Context
 from ksim_envs.types import View
@@ -20,7 +21,7 @@ class Field:
     stop: int | None = None
     limit: float | None = None
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "..."]:
         """The rows, in the field's shape."""
         rows = getattr(view, self.name)[self.start : self.stop]
         return rows if self.limit is None else jnp.clip(rows, -self.limit, self.limit)
@@ -33,7 +34,7 @@ class Sine:
     start: int = 0
     stop: int | None = None
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "angles"]:
         """One sine for each angle."""
         return jnp.sin(view.qpos[self.start : self.stop])
 
@@ -45,7 +46,7 @@ class Cosine:
     start: int = 0
     stop: int | None = None
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "angles"]:
         """One cosine for each angle."""
         return jnp.cos(view.qpos[self.start : self.stop])
 
@@ -57,7 +58,7 @@ class Coordinate:
     index: int
     relative: bool = False
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return view.qpos[self.index] - (ctx.field("qpos0")[self.index] if self.relative else 0.0)
 
@@ -66,7 +67,7 @@ class Coordinate:
 class DistanceFromOrigin:
     """Horizontal distance of a free or planar root from the origin, in m: the norm of qpos[0:2]."""
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar, at least 0."""
         return jnp.linalg.norm(view.qpos[0:2])
 
@@ -77,7 +78,7 @@ class CoordinateVelocity:
 
     index: int
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return view.qpos_change[self.index] / ctx.dt
 
@@ -89,7 +90,7 @@ class BodyVelocity:
     body: str
     axis: int
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return view.xpos_change[ctx.model.body(self.body), self.axis] / ctx.dt
 
@@ -100,7 +101,7 @@ class MassCenterVelocity:
 
     axis: int
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         mass = ctx.field("body_mass")
         return mass @ view.xipos_change[:, self.axis] / mass.sum() / ctx.dt
@@ -112,7 +113,7 @@ class BodyPosition:
 
     body: str
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
         """(3,)."""
         return view.xpos[ctx.model.body(self.body)]
 
@@ -123,7 +124,7 @@ class SiteHeight:
 
     site: str
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return view.site_xpos[ctx.model.site(self.site), 2]
 
@@ -136,6 +137,6 @@ class BodyOffset:
     body: str
     axes: int = 3
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "axes"]:
         """(axes,)."""
         return (view.xpos[ctx.model.body(self.body)] - view.xpos[ctx.model.body(self.origin)])[: self.axes]

@@ -26,7 +26,7 @@ HALF_CHEETAH = Task(
     rewards={"reward_forward": Scaled(1.0, FORWARD), "reward_ctrl": ActionCost(0.1)},
     resets={"position": UniformPosition(0.1), "velocity": NormalVelocity(0.1)},
     metrics={"x_position": Coordinate(0), "x_velocity": FORWARD},
-    camera={"distance": 4.0},
+    camera={"trackbodyid": 1, "distance": 4.0},
 )
 
 HOPPER = Task(

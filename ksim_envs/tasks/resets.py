@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from ksim_envs.tasks.task import Context
+
+Position: TypeAlias = Float[Array, "nq"]
+Velocity: TypeAlias = Float[Array, "nv"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class UniformPosition:
 
     scale: float
 
-    def __call__(self, qpos: Array, qvel: Array, ctx: Context) -> tuple[Array, Array]:
+    def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """qpos with the noise, and qvel."""
         return qpos + jax.random.uniform(ctx.key, qpos.shape, qpos.dtype, -self.scale, self.scale), qvel
 
@@ -29,7 +34,7 @@ class UniformVelocity:
     scale: float
     stop: int | None = None
 
-    def __call__(self, qpos: Array, qvel: Array, ctx: Context) -> tuple[Array, Array]:
+    def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """qpos, and qvel with the noise."""
         noise = jax.random.uniform(ctx.key, qvel[: self.stop].shape, qvel.dtype, -self.scale, self.scale)
         return qpos, qvel.at[: self.stop].add(noise)
@@ -41,7 +46,7 @@ class NormalVelocity:
 
     deviation: float
 
-    def __call__(self, qpos: Array, qvel: Array, ctx: Context) -> tuple[Array, Array]:
+    def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """qpos, and qvel with the noise."""
         return qpos, qvel + self.deviation * jax.random.normal(ctx.key, qvel.shape, qvel.dtype)
 
@@ -53,7 +58,7 @@ class TargetInDisk:
     index: int
     radius: float
 
-    def __call__(self, qpos: Array, qvel: Array, ctx: Context) -> tuple[Array, Array]:
+    def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """qpos with the target, and qvel."""
         area, turn = jax.random.uniform(ctx.key, (2,), qpos.dtype)
         angle = 2 * jnp.pi * turn
@@ -73,7 +78,7 @@ class ObjectAwayFromGoal:
     high: tuple[float, float]
     distance: float
 
-    def __call__(self, qpos: Array, qvel: Array, ctx: Context) -> tuple[Array, Array]:
+    def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """qpos with object and goal, and qvel."""
         low, high = jnp.asarray(self.low, qpos.dtype), jnp.asarray(self.high, qpos.dtype)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from ksim_envs.tasks.observations import BodyOffset
 from ksim_envs.tasks.task import Context, Quantity
@@ -19,7 +20,7 @@ class Scaled:
     scale: float
     quantity: Quantity
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return self.scale * self.quantity(view, ctx)
 
@@ -30,7 +31,7 @@ class Alive:
 
     scale: float
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar in {0, scale}."""
         return jnp.where(ctx.terminated, 0.0, self.scale)
 
@@ -41,7 +42,7 @@ class ActionCost:
 
     scale: float
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return -self.scale * jnp.sum(jnp.square(ctx.action))
 
@@ -54,7 +55,7 @@ class ContactCost:
     limit: float = jnp.inf
     maximum: float = jnp.inf
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         force = jnp.clip(view.cfrc_ext, -self.limit, self.limit)
         return -jnp.minimum(self.scale * jnp.sum(jnp.square(force)), self.maximum)
@@ -68,7 +69,7 @@ class DistanceCost:
     origin: str
     body: str
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return -self.scale * jnp.linalg.norm(BodyOffset(self.origin, self.body)(view, ctx))
 
@@ -77,7 +78,7 @@ class DistanceCost:
 class HeightRate:
     """Height of the root, qpos[2], divided by one physics timestep, in m/s: HumanoidStandup's measure of rising."""
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return view.qpos[2] / ctx.model.timestep
 
@@ -89,7 +90,7 @@ class TipDistanceCost:
     site: str
     height: float
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         x, _, z = view.site_xpos[ctx.model.site(self.site)]
         return -(0.01 * x**2 + (z - self.height) ** 2)
@@ -102,7 +103,7 @@ class JointVelocityCost:
     scales: tuple[float, ...]
     start: int = 0
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         velocity = view.qvel[self.start : self.start + len(self.scales)]
         return -jnp.sum(jnp.asarray(self.scales, velocity.dtype) * jnp.square(velocity))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool
 
 from ksim_envs.tasks.task import Context, Quantity
 from ksim_envs.types import View
@@ -20,7 +21,7 @@ class Outside:
     high: float = jnp.inf
     closed: bool = False
 
-    def __call__(self, view: View, ctx: Context) -> Array:
+    def __call__(self, view: View, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool; true for a value that is not a number."""
         value = self.quantity(view, ctx)
         if self.closed:

@@ -22,6 +22,7 @@ LAYERS = (
     ("render",),
     ("vector_env", "single_env"),
     ("registration",),
+    ("probe",),
     ("wrappers", "checker", "adapters", "bench", "doctor"),
     ("",),  # ksim_envs itself: the public names
 )
