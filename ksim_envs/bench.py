@@ -244,6 +244,8 @@ def _bare_native(core: Core, recording: _Recording) -> Callable[[], int]:
 def _bare_mjx(core: Core, recording: _Recording) -> Callable[[], int]:
     from mujoco import mjx
 
+    from ksim_envs.physics.mjx_contacts import contacts_as_in_c
+
     model, data = core.backend.mjx_model, core.backend.mjx_data
 
     @jax.jit
@@ -252,7 +254,8 @@ def _bare_mjx(core: Core, recording: _Recording) -> Callable[[], int]:
             data = data.replace(ctrl=action)
             return jax.lax.scan(lambda d, _: (mjx.step(model, d), None), data, length=core.task.frame_skip)[0]
 
-        data_E = jax.vmap(one)(data_E, action_EA)
+        with contacts_as_in_c():
+            data_E = jax.vmap(one)(data_E, action_EA)
         return data_E.replace(
             qpos=jnp.where(ended_E[:, None], qpos_EL, data_E.qpos),
             qvel=jnp.where(ended_E[:, None], qvel_EL, data_E.qvel),
@@ -290,7 +293,7 @@ def _opponents(id: str, config: BenchConfig) -> Iterator[Contestant]:
         return
     with quiet_mujoco():
         yield "gymnasium sync", 8, _loop(gym.make_vec(name, num_envs=8, vectorization_mode="sync"), config.num_steps)
-        yield "gymnasium async", 8, _loop(gym.make_vec(name, num_envs=8, vectorization_mode="async"), config.num_steps)
+        yield "gymnasium async", 8, _loop(_async(name), config.num_steps)
     if util.find_spec("envpool"):
         import envpool
 
@@ -299,6 +302,11 @@ def _opponents(id: str, config: BenchConfig) -> Iterator[Contestant]:
             64,
             _loop(envpool.make_gymnasium(name, num_envs=64, num_threads=os.cpu_count()), config.num_steps),
         )
+
+
+def _async(name: str) -> Any:
+    """Worker processes that do not fork this one, which has threads."""
+    return gym.make_vec(name, num_envs=8, vectorization_mode="async", vector_kwargs={"context": "forkserver"})
 
 
 def _loop(envs: Any, num_steps: int) -> Callable[[], int]:

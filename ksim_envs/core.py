@@ -360,7 +360,7 @@ def make_core(
     if core := _alive.get(recipe):
         return core
     reads = find_reads(task, load_model(task.model, dynamics))
-    model = load_model(task.model, dynamics, reads)
+    model = load_model(task.model, dynamics, reads, task.max_contact_points)
     made = make_backend(
         backend,
         model,

@@ -90,7 +90,11 @@ def _from_torch(value: Any, shape: tuple[int, ...], axes: str, device: jax.Devic
         return jax.device_put(validate.actions(_host_array(value), shape, axes), device)
     if device.platform == "cpu":
         raise InvalidActionError(f"action is on {value.device}, this env on the CPU; pass action.cpu().")
-    return _from_jax(jax.dlpack.from_dlpack(value.contiguous()), shape, axes, device)
+    torch = sys.modules["torch"]
+    with torch.cuda.device(value.device):  # torch exports from its current device only
+        copy = _from_jax(jax.dlpack.from_dlpack(value.contiguous()), shape, axes, device)
+        torch.from_dlpack(copy)  # torch's stream waits for the copy, so that the caller may overwrite its tensor
+    return copy
 
 
 def _host_array(value: Any) -> np.ndarray:

@@ -307,8 +307,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             key_E = self._core.keys_of([self._entropy() if one is None else one for one in seed])
         else:
             key_E = self._core.keys(self._entropy() if seed is None else seed)
-        if self._state is None:
-            return self._core.unreset_state(key_E)
+        if self._state is None:  # committed to the device, as results are, so that every call finds the same program
+            return jax.device_put(self._core.unreset_state(key_E), self._core.backend.device)
         return self._core.reseeded(self._state, key_E, mask)
 
     def _entropy(self) -> int:

@@ -21,14 +21,16 @@ def rows(tree: Any, chosen: Any, axis: int = 0) -> Any:
 
 
 def assert_same_bits(found: Any, expected: Any) -> None:
-    """Every leaf of the two trees has the same dtype, shape and bits; the error names the leaf and the first difference."""
+    """Every leaf of the two trees has the same dtype, shape and bits; the error names the first difference."""
     found_leaves, found_tree = jax.tree_util.tree_flatten_with_path(host(found))
     expected_leaves, expected_tree = jax.tree_util.tree_flatten_with_path(host(expected))
     assert found_tree == expected_tree
     for (path, one), (_, other) in zip(found_leaves, expected_leaves, strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape), jax.tree_util.keystr(path)
         differs = np.argwhere(_bits(one) != _bits(other))
-        assert not len(differs), f"{jax.tree_util.keystr(path)} differs at {differs[0].tolist()} and {len(differs)} in all"
+        assert not len(differs), (
+            f"{jax.tree_util.keystr(path)} differs at {differs[0].tolist()} and {len(differs)} in all"
+        )
 
 
 def _is_key(leaf: Any) -> bool:

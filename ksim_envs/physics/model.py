@@ -18,10 +18,14 @@ from ksim_envs.errors import InvalidConfigError, unknown_name
 Dynamics: TypeAlias = Literal["fast", "gymnasium"]
 
 GYMNASIUM_PREFIX = "gymnasium:"
+MAX_CONTACT_POINTS = "max_contact_points"
+"""The custom numeric by which a model tells MJX how many contacts to keep."""
 RUNGE_KUTTA = mujoco.mjtIntegrator.mjINT_RK4
 
 
-def load_model(source: str, dynamics: Dynamics, reads: frozenset[str] = frozenset()) -> mujoco.MjModel:
+def load_model(
+    source: str, dynamics: Dynamics, reads: frozenset[str] = frozenset(), max_contact_points: int | None = None
+) -> mujoco.MjModel:
     """Compile a model.
 
     Args:
@@ -29,6 +33,7 @@ def load_model(source: str, dynamics: Dynamics, reads: frozenset[str] = frozense
         dynamics: `"gymnasium"` keeps the file's integrator and solver; `"fast"` takes Euler and Newton, and changes
             neither masses, joints, actuators, timestep nor contact pairs.
         reads: the view's fields that will be read; `cfrc_ext` needs help from the model (see `ask_for_cfrc_ext`).
+        max_contact_points: contacts of each dimension that MJX keeps, the deepest; None for what the file says, or all.
 
     Returns:
         The model.
@@ -48,6 +53,8 @@ def load_model(source: str, dynamics: Dynamics, reads: frozenset[str] = frozense
             spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
         if "cfrc_ext" in reads and spec.option.integrator != RUNGE_KUTTA:
             ask_for_cfrc_ext(spec)
+        if max_contact_points is not None:
+            spec.add_numeric(name=MAX_CONTACT_POINTS, data=[max_contact_points], size=1)
         return _checked(spec.compile(), source)
 
 
@@ -65,6 +72,12 @@ def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:
         objtype=mujoco.mjtObj.mjOBJ_SITE,
         objname=site.name,
     )
+
+
+def max_contact_points(model: mujoco.MjModel) -> int:
+    """How many contacts of each dimension MJX keeps; -1 for all. C MuJoCo takes no notice."""
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, MAX_CONTACT_POINTS)
+    return -1 if index < 0 else int(model.numeric_data[model.numeric_adr[index]])
 
 
 @contextlib.contextmanager

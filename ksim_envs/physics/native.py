@@ -262,7 +262,7 @@ def _bits(values: np.ndarray) -> np.ndarray:
 
 def _within_bounds(carried: np.ndarray) -> np.ndarray:
     """(E,) bool: every value of the row is finite and within MuJoCo's bound."""
-    return (np.abs(carried) <= guard.MAX_VALUE).all(axis=1)
+    return np.all(np.abs(carried) <= guard.MAX_VALUE, axis=1)
 
 
 def _float64(bits: np.ndarray) -> np.ndarray:

@@ -47,8 +47,15 @@ class Model:
         self.timestep: float = mj_model.opt.timestep
 
     def array(self, name: str) -> np.ndarray:
-        """The nominal value of a model field, float32 where it is floating point."""
-        value = np.asarray(getattr(self._mj_model, name))
+        """The nominal value of a model field, float32 where it is floating point.
+
+        Raises:
+            UnknownNameError: the model has no such field.
+        """
+        value = getattr(self._mj_model, name, None)
+        if not isinstance(value, np.ndarray):
+            known = (known for known in dir(self._mj_model) if isinstance(getattr(self._mj_model, known), np.ndarray))
+            raise unknown_name("array in MjModel", name, known)
         return value.astype(np.float32) if value.dtype.kind == "f" else value
 
     def body(self, name: str) -> int:
@@ -113,6 +120,9 @@ class Task:
     randomizers: Mapping[str, Randomizer] = field(default_factory=dict)
     metrics: Mapping[str, Quantity] = field(default_factory=dict)
     """Reported in `info` under their names."""
+    max_contact_points: int | None = None
+    """MJX keeps this many contacts of each dimension, the deepest; None for all. Fewer are faster. A row that touches in as many
+    may have lost one: it is quarantined (`guard.Fault.OVERFLOW`). C MuJoCo takes no notice."""
     camera: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `mujoco.MjvCamera` that differ from the model's default view."""
 
@@ -167,16 +177,21 @@ def evaluate(task: Task, view: View, ctx: Context) -> Evaluation:
         The values; rewards and metrics saw whether a termination holds.
     """
     obs = [jnp.ravel(term(view, _keyed(ctx, f"observations/{name}"))) for name, term in task.observations.items()]
-    ends = [term(view, _keyed(ctx, f"terminations/{name}")) for name, term in task.terminations.items()]
+    ends = [
+        _shaped(f"termination {name!r}", term(view, _keyed(ctx, f"terminations/{name}")), ())
+        for name, term in task.terminations.items()
+    ]
     ctx = replace(ctx, terminated=jnp.stack(ends).any() if ends else jnp.zeros((), bool))
     return Evaluation(
         obs=jnp.concatenate(obs).astype(jnp.float32),
         rewards={
-            name: _scalar(name, term(view, _keyed(ctx, f"rewards/{name}"))) for name, term in task.rewards.items()
+            name: _shaped(f"reward {name!r}", term(view, _keyed(ctx, f"rewards/{name}")), ()).astype(jnp.float32)
+            for name, term in task.rewards.items()
         },
         terminated=ctx.terminated,
         metrics={
-            name: term(view, _keyed(ctx, f"metrics/{name}")).astype(jnp.float32) for name, term in task.metrics.items()
+            name: jnp.asarray(term(view, _keyed(ctx, f"metrics/{name}")), jnp.float32)
+            for name, term in task.metrics.items()
         },
     )
 
@@ -227,27 +242,38 @@ def find_reads(task: Task, mj_model: mujoco.MjModel) -> frozenset[str]:
             key=jax.random.key(0),
             model_fields={},
         )
-        evaluate(task, recorder, ctx)  # pyright: ignore[reportArgumentType]
-        draw_start(task, jnp.asarray(mj_model.qpos0), jnp.zeros(mj_model.nv), ctx)
+        evaluate(task, recorder, ctx)
+        qpos, qvel, drawn = draw_start(task, jnp.asarray(mj_model.qpos0), jnp.zeros(mj_model.nv), ctx)
+        _shaped("qpos after the resets", qpos, (mj_model.nq,))
+        _shaped("qvel after the resets", qvel, (mj_model.nv,))
+        for name, value in drawn.items():
+            _shaped(f"the randomized {name}", value, ctx.model.array(name).shape)
         if task.events:
-            total_push(task, recorder, ctx)  # pyright: ignore[reportArgumentType]
+            push = total_push(task, recorder, ctx)
+            _shaped("qvel_kick of the events", push.qvel_kick, (mj_model.nv,))
+            _shaped("xfrc_applied of the events", push.xfrc_applied, (mj_model.nbody, 6))
 
     jax.eval_shape(trace)
     return frozenset(recorder.names)
 
 
-class _Recorder:
+class _Recorder(View):
     """A view that notes which of its fields are read."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self.names: set[str] = set()
+    names: set[str]
 
-    def __getattr__(self, name: str) -> Array:
+    def __init__(self, view: View) -> None:
+        object.__setattr__(self, "_view", view)
+        object.__setattr__(self, "names", set())
+
+    def __getattribute__(self, name: str) -> Any:
         if name not in View.__dataclass_fields__:
-            raise unknown_name("field of View", name, (field.name for field in fields(View)))
+            return object.__getattribute__(self, name)
         self.names.add(name)
         return jnp.asarray(getattr(self._view, name))
+
+    def __getattr__(self, name: str) -> Any:
+        raise unknown_name("field of View", name, (field.name for field in fields(View)))
 
 
 def _keyed(ctx: Context, name: str) -> Context:
@@ -255,7 +281,7 @@ def _keyed(ctx: Context, name: str) -> Context:
     return replace(ctx, key=jax.random.fold_in(ctx.key, zlib.crc32(name.encode())))
 
 
-def _scalar(name: str, value: Array) -> Array:
-    if jnp.shape(value) != ():
-        raise InvalidConfigError(f"reward {name!r} has shape {jnp.shape(value)}; a reward term must return a scalar.")
-    return jnp.asarray(value, jnp.float32)
+def _shaped(what: str, value: Array, shape: tuple[int, ...]) -> Array:
+    if jnp.shape(value) != shape:
+        raise InvalidConfigError(f"{what} has shape {jnp.shape(value)}; it must have shape {shape}.")
+    return jnp.asarray(value)

@@ -1,4 +1,4 @@
-"""A lab for faults: a tiny task with a tap wherever a number can go bad, and one compiled program that opens the taps."""
+"""A lab for faults: a tiny task with a tap wherever a number can go bad, and one program that opens the taps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ from tests.bits import host
 
 VALUES = {"nan": np.nan, "inf": np.inf, "huge": 1e12}
 STATES = ("qpos", "qvel", "qacc_warmstart")
-PLACES = ("nowhere", *STATES, "action", "kick", "force", "body_mass", "geom_friction", "reward", "observation", "metric")
+PLACES = (
+    "nowhere",
+    *STATES,
+    "action",
+    "kick",
+    "force",
+    "body_mass",
+    "geom_friction",
+    "reward",
+    "observation",
+    "metric",
+)
 FAULTS = [(place, value) for place in PLACES[1:] for value in VALUES]
 
 FIRST, GAP, AFTERWARDS = 4, 4, 200
@@ -114,7 +125,9 @@ class Lab:
         code_T[[step_of(i) for i in range(len(faults))]] = [_code(*fault) for fault in faults]
         return Run(*host(self._program(self.unreset if state is None else state, code_T, mask_E, int(mode))))
 
-    def _scan(self, state: EnvState, code_T: Array, mask_E: Array, mode: Array) -> tuple[EnvState, EnvState, StepResult]:
+    def _scan(
+        self, state: EnvState, code_T: Array, mask_E: Array, mode: Array
+    ) -> tuple[EnvState, EnvState, StepResult]:
         start = self.core.reset_rows(state, state.needs_reset_E)
         shape = (len(code_T), self.core.num_envs, self.core.num_actions)
         action_TEA = jax.random.uniform(jax.random.key(1), shape, minval=-1.0, maxval=1.0)

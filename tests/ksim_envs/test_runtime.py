@@ -9,6 +9,8 @@ import pytest
 from ksim_envs import runtime
 
 FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
+FUSION = "--xla_cpu_use_fusion_emitters"
+SET = [f"{FLAG}=false", f"{FUSION}=false"]
 PREPARE = "from ksim_envs import runtime; runtime.prepare(); "
 SHOW_FLAGS = "import os; print(os.environ['XLA_FLAGS'])"
 SHOW_CACHE = "print(runtime.cache_dir())"
@@ -31,23 +33,25 @@ def python(tmp_path):
     return run
 
 
-# The scheduler flag
+# The flags for XLA on CPU
 
 
 @OLD_JAXLIB
-def test_old_jaxlib_gets_the_scheduler_flag(python):
-    assert python(PREPARE + SHOW_FLAGS).stdout.split() == [f"{FLAG}=false"]
+def test_old_jaxlib_gets_the_flags(python):
+    assert python(PREPARE + SHOW_FLAGS).stdout.split() == SET
 
 
 @OLD_JAXLIB
 def test_the_users_xla_flags_are_kept(python):
     flags = python(PREPARE + SHOW_FLAGS, XLA_FLAGS="--xla_cpu_max_isa=AVX2 ").stdout.split()
-    assert flags == ["--xla_cpu_max_isa=AVX2", f"{FLAG}=false"]
+    assert flags == ["--xla_cpu_max_isa=AVX2", *SET]
 
 
-@pytest.mark.parametrize("choice", [f"{FLAG}=true", FLAG])
-def test_the_users_own_choice_of_scheduler_is_kept(python, choice):
-    assert python(PREPARE + SHOW_FLAGS, XLA_FLAGS=choice).stdout.split() == [choice]
+@pytest.mark.parametrize("flag", [FLAG, FUSION])
+@pytest.mark.parametrize("value", ["", "=true"])
+def test_the_users_own_choice_is_kept(python, flag, value):
+    found = python(PREPARE + SHOW_FLAGS, XLA_FLAGS=flag + value).stdout.split()
+    assert [choice for choice in found if choice.startswith(flag)] == [flag + value]
 
 
 @OLD_JAXLIB
@@ -80,7 +84,7 @@ def test_a_started_backend_is_warned_about_once_with_the_remedy(python):
 @OLD_JAXLIB
 def test_an_imported_jax_without_a_backend_still_gets_the_flag(python):
     child = python("import jax; " + PREPARE + SHOW_FLAGS)
-    assert child.stdout.split() == [f"{FLAG}=false"]
+    assert child.stdout.split() == SET
     assert "RuntimeWarning" not in child.stderr
 
 

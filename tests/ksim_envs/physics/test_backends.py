@@ -14,7 +14,7 @@ from ksim_envs.guard import Fault
 from ksim_envs.physics import load_model, make_backend
 from ksim_envs.tasks.ant import ANT
 from ksim_envs.tasks.humanoid import HUMANOID, HUMANOID_STANDUP
-from ksim_envs.types import PhysicsState, Push, View
+from ksim_envs.types import Push, View
 from tests.bits import assert_same_bits, host, rows
 from tests.ksim_envs.physics import oracle
 
@@ -45,10 +45,12 @@ ROLLING_BALL = """
 
 NUM_ENVS, FRAME_SKIP = 6, 3
 EVERY_ROW = np.arange(NUM_ENVS)
+SENSORS = 6
+"""The model's own; behind them stands the one of `ask_for_cfrc_ext`, which MJX gives gravity and C gives zero."""
 FIELDS = tuple(View.__dataclass_fields__)
 MODEL_FIELDS = ("actuator_gainprm", "body_inertia", "body_mass", "dof_damping", "geom_friction")
 TOLERANCE = {"native": 0.0, "mjx": 5e-4}
-"""Of one control step, absolute and relative: MJX computes in float32 and caps the solver's iterations."""
+"""Of one control step, absolute and relative: MJX computes in float32."""
 
 
 class Engine:
@@ -65,6 +67,7 @@ class Engine:
             model_fields=frozenset(MODEL_FIELDS),
             num_threads=num_threads,
         )
+        self.empty = self.backend.empty()
         self._reset = jax.jit(self.backend.reset_rows)
         self._step = jax.jit(self.backend.step)
 
@@ -77,7 +80,7 @@ class Engine:
 
     def start(self, inputs):
         """Every row freshly reset."""
-        return self.reset(self.backend.empty(), EVERY_ROW, inputs)
+        return self.reset(self.empty, EVERY_ROW, inputs)
 
     def step(self, state, inputs, active=EVERY_ROW):
         """One control step of the active rows."""
@@ -86,7 +89,7 @@ class Engine:
 
 
 class Inputs:
-    """Everything that goes into a control step, one row for each env, float32; by default the same calm state in each."""
+    """Everything that goes into a control step, one row for each env, float32; the same in each until it is varied."""
 
     def __init__(self, model):
         self.qpos = np.tile(model.qpos0, (NUM_ENVS, 1)).astype(np.float32)
@@ -96,7 +99,9 @@ class Inputs:
         self.ctrl = np.full((NUM_ENVS, FRAME_SKIP, model.nu), 0.3, np.float32)
         self.kick = np.zeros((NUM_ENVS, model.nv), np.float32)
         self.force = np.zeros((NUM_ENVS, model.nbody, 6), np.float32)
-        self.fields = {name: np.tile(_nominal(model, name), (NUM_ENVS, *[1] * _nominal(model, name).ndim)) for name in MODEL_FIELDS}
+        self.fields = {
+            name: np.tile(_nominal(model, name), (NUM_ENVS, *[1] * _nominal(model, name).ndim)) for name in MODEL_FIELDS
+        }
         self.model = model
 
     def vary(self, *names, seed=0):
@@ -114,7 +119,8 @@ class Inputs:
     def own_models(self):
         """The oracle's model of every row."""
         return [
-            oracle.own_model(self.model, {name: values[row] for name, values in self.fields.items()}) for row in EVERY_ROW
+            oracle.own_model(self.model, {name: values[row] for name, values in self.fields.items()})
+            for row in EVERY_ROW
         ]
 
     def started(self):
@@ -144,7 +150,9 @@ def engines():
 
 @pytest.fixture
 def engine(backend, engines):
-    return engines.setdefault(backend, None) or engines.__setitem__(backend, Engine(backend)) or engines[backend]
+    if backend not in engines:
+        engines[backend] = Engine(backend)
+    return engines[backend]
 
 
 @pytest.fixture
@@ -157,8 +165,13 @@ def assert_equals_oracle(view, expected, before, tolerance, names=FIELDS):
     """Every row of the view equals the oracle's data: exactly after rounding to float32, or within the tolerance."""
     for name in names:
         values = np.stack([oracle.read(name, now, past) for now, past in zip(expected, before, strict=True)])
+        chosen = slice(SENSORS) if name == "sensordata" else slice(None)
         np.testing.assert_allclose(
-            getattr(view, name), values.astype(np.float32), rtol=tolerance, atol=tolerance, err_msg=name
+            np.asarray(getattr(view, name))[..., chosen],
+            values.astype(np.float32)[..., chosen],
+            rtol=tolerance,
+            atol=tolerance,
+            err_msg=name,
         )
 
 
@@ -166,7 +179,8 @@ def with_value(engine, state, place, value):
     """The state with the value in the first element of `qpos`, `qvel` or `qacc_warmstart` of row 2."""
     integration = host(state.integration)
     if place in integration:
-        integration[place][2, 0] = value
+        with np.errstate(over="ignore"):
+            integration[place][2, 0] = value
     else:
         bit = {"qpos": STATE.mjSTATE_QPOS, "qvel": STATE.mjSTATE_QVEL, "qacc_warmstart": STATE.mjSTATE_WARMSTART}[place]
         integration["state"].view(np.float64)[2, mujoco.mj_stateSize(engine.model, bit.value - 1)] = value
@@ -207,9 +221,10 @@ def test_a_row_keeps_nothing_of_its_past_after_a_reset(engine, varied, past):
     used, _ = engine.step(engine.start(other), other)
     used = poisoned(used) if past == "poisoned" else used
     used = engine.reset(used, EVERY_ROW, varied)
-    fresh = Engine(engine.backend.name).start(varied)
+    pristine = Engine("native") if engine.backend.name == "native" else engine  # MJX has no scratch memory to stain
+    fresh = pristine.start(varied)
     assert_same_bits(used, fresh)
-    assert_same_bits(engine.step(used, varied), engine.step(fresh, varied))
+    assert_same_bits(engine.step(used, varied), pristine.step(fresh, varied))
 
 
 # Steps
@@ -219,7 +234,9 @@ def test_a_row_keeps_nothing_of_its_past_after_a_reset(engine, varied, past):
 def test_inactive_rows_come_back_bit_identical_whatever_is_in_them(engine, varied, active):
     others = np.setdiff1d(EVERY_ROW, active)
     clean = engine.start(varied)
-    spoilt = jax.tree.map(lambda bad, good: bad.at[np.array(active, int)].set(good[np.array(active, int)]), poisoned(clean), clean)
+    spoilt = jax.tree.map(
+        lambda bad, good: bad.at[np.array(active, int)].set(good[np.array(active, int)]), poisoned(clean), clean
+    )
     for state in (clean, spoilt):
         after, fault_E = engine.step(state, varied, active)
         assert_same_bits(rows(after, others), rows(state, others))
@@ -234,9 +251,7 @@ def test_the_view_after_a_reset_equals_that_of_mj_forward(engine, varied, name):
     if name == "cfrc_ext":  # as in Gymnasium, whose tasks ask for it after steps only
         assert not engine.start(varied).view.cfrc_ext.any()
     else:
-        assert_equals_oracle(
-            engine.start(varied).view, expected, expected, TOLERANCE[engine.backend.name], [name]
-        )
+        assert_equals_oracle(engine.start(varied).view, expected, expected, TOLERANCE[engine.backend.name], [name])
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -298,10 +313,12 @@ def test_exact_positions_and_velocities_come_back_as_they_went_in(engine, varied
     qpos, qvel = (draw.normal(size=(NUM_ENVS, size)) for size in (engine.model.nq, engine.model.nv))
     precision = {"native": np.float64, "mjx": np.float32}[engine.backend.name]
     state = jax.jit(engine.backend.reset_rows)(
-        engine.backend.empty(), EVERY_ROW, engine.backend.exact(qpos), engine.backend.exact(qvel), varied.fields
+        engine.empty, EVERY_ROW, engine.backend.exact(qpos), engine.backend.exact(qvel), varied.fields
     )
     found = engine.backend.state_dict(state)
-    assert_same_bits(found, {"qpos": qpos.astype(precision), "qvel": qvel.astype(precision), "time": np.zeros(NUM_ENVS, precision)})
+    assert_same_bits(
+        found, {"qpos": qpos.astype(precision), "qvel": qvel.astype(precision), "time": np.zeros(NUM_ENVS, precision)}
+    )
 
 
 def test_the_state_dict_holds_the_engines_own_state(engine, varied):
@@ -312,7 +329,9 @@ def test_the_state_dict_holds_the_engines_own_state(engine, varied):
     assert set(found) == {"qpos", "qvel", "time"}
     for name, values in found.items():
         tolerance = 3 * TOLERANCE[engine.backend.name]
-        np.testing.assert_allclose(values, np.stack([getattr(d, name) for d in data]), tolerance, tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            values, np.stack([getattr(d, name) for d in data]), tolerance, tolerance, err_msg=name
+        )
         values[:] = 0  # a copy: the state does not change with it
     assert engine.backend.state_dict(state)["time"].all()
 
@@ -360,7 +379,9 @@ def test_nothing_is_mixed_up_where_the_number_of_envs_equals_another_size(backen
     reset = reset_rows(stepped, np.where(every == last, last, num_envs), qpos, qvel, {})
     before = [oracle.started(model, *state) for state in zip(qpos, qvel, strict=True)]
     held = np.repeat(ctrl, 2, axis=1)
-    expected = [oracle.stepped(model, data, held[row], np.zeros(2), np.zeros((2, 6))) for row, data in enumerate(before)]
+    expected = [
+        oracle.stepped(model, data, held[row], np.zeros(2), np.zeros((2, 6))) for row, data in enumerate(before)
+    ]
     assert not fault_E.any()
     assert_equals_oracle(stepped.view, expected, before, TOLERANCE[backend], names)
     assert_same_bits(rows(stopped, [last]), rows(stepped, [last]))
@@ -375,8 +396,11 @@ WAYS_TO_DIVERGE = {
     "huge force": lambda inputs: np.put(inputs.force[2], range(6, 9), 1e12),
     "huge velocity kick": lambda inputs: np.put(inputs.kick[2], range(3), 1e11),
     "deep interpenetration": lambda inputs: np.put(inputs.qpos[2], 2, -1e9),
-    "no inertia": lambda inputs: (inputs.fields["body_mass"][2].fill(1e-14), inputs.fields["body_inertia"][2].fill(1e-14)),
-    "unbounded gain": lambda inputs: inputs.fields["actuator_gainprm"][2].fill(1e20),
+    "no inertia": lambda inputs: (
+        inputs.fields["body_mass"][2].fill(1e-14),
+        inputs.fields["body_inertia"][2].fill(1e-14),
+    ),
+    "huge gain": lambda inputs: inputs.fields["actuator_gainprm"][2].fill(9e9),
 }
 
 
@@ -393,13 +417,15 @@ def test_a_diverging_row_is_flagged_in_its_step_and_comes_back_unchanged(engine,
 
 
 @pytest.mark.parametrize("place", ["qpos", "qvel", "qacc_warmstart"])
-@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e12, 1e300])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e12, 1e300])  # 1e300 does not fit into the view's float32
 def test_a_state_that_is_out_of_bounds_is_flagged_as_an_input_and_comes_back_unchanged(engine, varied, place, value):
     clean = engine.start(varied)
     spoilt = with_value(engine, clean, place, value)
     after, fault_E = engine.step(spoilt, varied)
     assert fault_E.tolist() == [Fault.INPUT.mask if row == 2 else 0 for row in EVERY_ROW]
     assert_same_bits(rows(after, [2]), rows(spoilt, [2]))
+    others = np.delete(EVERY_ROW, 2)
+    assert_same_bits(rows(after, others), rows(engine.step(clean, varied)[0], others))
 
 
 CROWD = """
@@ -413,7 +439,8 @@ BALL = '<body pos="{x} 0 0.2"><freejoint{name}/><geom type="sphere" size="0.1"/>
 
 
 @pytest.mark.parametrize(
-    "memory", [pytest.param("24K", id="contacts"), pytest.param("40K", id="constraints"), pytest.param("200K", id="solver")]
+    "memory",
+    [pytest.param("24K", id="contacts"), pytest.param("40K", id="constraints"), pytest.param("200K", id="solver")],
 )
 def test_native_flags_the_row_that_runs_out_of_memory_and_no_other(memory):
     balls = "".join(BALL.format(x=x, name=' name="ball"' * (x == 0)) for x in range(8))
@@ -440,7 +467,7 @@ def test_contact_forces_on_native_are_exactly_those_of_mj_rne_post_constraint(ta
 
 
 def test_contact_forces_on_mjx_are_those_of_mj_rne_post_constraint():
-    assert_contact_forces_equal_the_oracle("mjx", HUMANOID_STANDUP, "fast", num_steps=3, tolerance=5e-3)
+    assert_contact_forces_equal_the_oracle("mjx", HUMANOID_STANDUP, "fast", num_steps=3, tolerance=1e-4)
 
 
 def assert_contact_forces_equal_the_oracle(backend, task, dynamics, num_steps, tolerance):
@@ -455,11 +482,18 @@ def assert_contact_forces_equal_the_oracle(backend, task, dynamics, num_steps, t
     data = [oracle.started(model, *one) for one in zip(qpos, qvel, strict=True)]
     state = reset(engine.empty(), np.arange(num_envs), qpos, qvel, {})
     assert not state.view.cfrc_ext.any()
+    strongest = 0.0
     for _ in range(num_steps):
         ctrl = draw.uniform(-1, 1, (num_envs, task.frame_skip, model.nu)).astype(np.float32)
-        data = [oracle.stepped(model, d, c, np.zeros(model.nv), np.zeros((model.nbody, 6))) for d, c in zip(data, ctrl, strict=True)]
+        data = [
+            oracle.stepped(model, d, c, np.zeros(model.nv), np.zeros((model.nbody, 6)))
+            for d, c in zip(data, ctrl, strict=True)
+        ]
         state, fault_E = step(state, ctrl, np.ones(num_envs, bool), None, {})
         assert not fault_E.any()
         expected = np.stack([d.cfrc_ext for d in data]).astype(np.float32)
-        np.testing.assert_allclose(state.view.cfrc_ext, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
-    assert np.abs(expected).max() > 1, "nothing was touched"
+        np.testing.assert_allclose(
+            state.view.cfrc_ext, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max()
+        )
+        strongest = max(strongest, np.abs(expected).max())
+    assert strongest > 1, "nothing was touched"

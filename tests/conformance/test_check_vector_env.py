@@ -1,0 +1,35 @@
+"""Every task passes the package's own conformance suite, on both backends, in all auto-reset modes, with every output.
+
+The mode and the episode length are no part of a compiled program, so an id is compiled once for all its tests; other
+tests of ids on mjx use `NUM_ENVS` too, so that they find the program in the compilation cache.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from ksim_envs import check_vector_env
+from ksim_envs.registration import BUILT_IN
+from ksim_envs.vector_env import KsimVectorEnv
+
+NUM_ENVS = 4
+EPISODE_LENGTH = 20  # an episode must end for the check to be complete, and it says so where none did
+MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+
+@MODES
+@pytest.mark.parametrize("id", BUILT_IN)
+@pytest.mark.parametrize("backend", ("native", "mjx"))
+def test_every_id_passes(backend: str, id: str, mode: AutoresetMode, make_env: Callable[..., KsimVectorEnv]) -> None:
+    check_vector_env(make_env(id, NUM_ENVS, backend=backend, autoreset_mode=mode, episode_length=EPISODE_LENGTH))
+
+
+@MODES
+@pytest.mark.parametrize("output", ("jax", pytest.param("torch", marks=needs_torch)))
+def test_every_output_passes(output: str, mode: AutoresetMode, make_env: Callable[..., KsimVectorEnv]) -> None:
+    check_vector_env(make_env(backend="native", output=output, autoreset_mode=mode, episode_length=EPISODE_LENGTH))

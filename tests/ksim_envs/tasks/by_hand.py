@@ -1,0 +1,50 @@
+"""Small views and contexts with numbers that one can compute with in one's head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from ksim_envs.tasks.task import Context, Model
+from ksim_envs.types import View
+
+TWO_BODIES = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody>
+    <body name="cart" pos="1 0 0">
+      <joint name="slide" type="slide" axis="1 0 0" ref="1"/>
+      <geom size="0.1" mass="3"/>
+      <body name="pole" pos="0 0 1">
+        <joint name="hinge"/>
+        <geom size="0.1" mass="1"/>
+        <site name="tip"/>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="slide"/><motor joint="hinge"/></actuator>
+</mujoco>
+"""
+"""World 0, cart 1 (3 kg, qpos0[0] = 1 m), pole 2 (1 kg), site 0."""
+MODEL = mujoco.MjModel.from_xml_string(TWO_BODIES)
+
+
+def view(**fields: Any) -> View:
+    """A view with these fields, float32."""
+    return View(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
+
+
+def context(**changes: Any) -> Context:
+    """A context on `TWO_BODIES` with dt = 0.5 s, a zero action, no termination and no randomized fields."""
+    standard = {
+        "model": Model(MODEL),
+        "dt": 0.5,
+        "action": jnp.zeros(2),
+        "terminated": jnp.array(False),
+        "key": jax.random.key(0),
+        "model_fields": {},
+    }
+    return Context(**standard | changes)
