@@ -1,8 +1,8 @@
 """How fast it is: every contestant replays the same physics in the same run, in turn, so that ratios mean something.
 
-A run of the vector env is recorded first: its actions, which rows were reset after which step, and to what state. The bare
-engine then gets exactly these controls and resets, so it integrates the same trajectories, contacts included, with no
-observation and no reward. Gymnasium and EnvPool cannot replay; they run their own episodes under random actions.
+A run of the vector env is recorded first: its actions, which rows were reset after which step, and to what state. The
+bare engine then gets exactly these controls and resets, so it integrates the same trajectories, contacts included, with
+no observation and no reward. Gymnasium and EnvPool cannot replay; they run their own episodes under random actions.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def method() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: _version(name) for name in packages},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        "method": "contestants in turn, one round each; the median round; the bare engine replays the vector env's physics",
+        "method": "contestants in turn, one round each; the median round; "
+        "the bare engine replays the vector env's physics",
     }
 
 
@@ -170,7 +171,7 @@ class _Recording:
 
 def _ours(env: KsimVectorEnv, num_steps: int) -> Iterator[Contestant]:
     recording = _record(env, num_steps)
-    core, steps = env._core, num_steps * env.num_envs
+    core, steps = env._core, num_steps * env.num_envs  # pyright: ignore[reportPrivateUsage]
 
     def vector_env() -> int:
         env.reset(seed=0)
@@ -188,7 +189,7 @@ def _ours(env: KsimVectorEnv, num_steps: int) -> Iterator[Contestant]:
     bare = {"native": _bare_native, "mjx": _bare_mjx}[env.backend]
     yield "vector env", env.num_envs, vector_env
     yield "functional core, jitted scan", env.num_envs, functional
-    yield "bare engine, same physics", env.num_envs, bare(core, recording)
+    yield "bare engine, same physics", env.num_envs, bare(core, core.backend, recording)
 
 
 def _record(env: KsimVectorEnv, num_steps: int) -> _Recording:
@@ -218,10 +219,10 @@ def _scan(core: Core, key_E: Array, action_TEA: Array) -> Array:
     return jax.lax.scan(step, core.reset(key_E), action_TEA)[1].sum()
 
 
-def _bare_native(core: Core, recording: _Recording) -> Callable[[], int]:
+def _bare_native(core: Core, backend: Any, recording: _Recording) -> Callable[[], int]:
     from mujoco.batch import Batch
 
-    batch = Batch(core.backend.model, core.num_envs, core.backend.num_threads)
+    batch = Batch(backend.model, core.num_envs, backend.num_threads)
 
     def reset(ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
         batch.reset(ids, stage=0)
@@ -241,12 +242,12 @@ def _bare_native(core: Core, recording: _Recording) -> Callable[[], int]:
     return bare
 
 
-def _bare_mjx(core: Core, recording: _Recording) -> Callable[[], int]:
+def _bare_mjx(core: Core, backend: Any, recording: _Recording) -> Callable[[], int]:
     from mujoco import mjx
 
     from ksim_envs.physics.mjx_contacts import contacts_as_in_c
 
-    model, data = core.backend.mjx_model, core.backend.mjx_data
+    model, data = backend.mjx_model, backend.mjx_data
 
     @jax.jit
     def step(data_E: Any, action_EA: Array, ended_E: Array, qpos_EL: Array, qvel_EL: Array) -> Any:

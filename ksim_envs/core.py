@@ -1,12 +1,11 @@
 """The file to read: reset, step and auto-reset of one batch of environments, as pure functions.
 
-`Core.step` reads in the order in which things happen. Everything above it (vector env, single env, adapters, agents) calls it;
-below it are the task (named terms, for one env) and the physics backend (batched).
+`Core.step` reads in the order in which things happen. Everything above it (vector env, single env, adapters, agents)
+calls it; below it are the task (named terms, for one env) and the physics backend (batched).
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
 from ksim_envs.guard import Fault
 from ksim_envs.physics import load_model, make_backend
 from ksim_envs.physics.backend import Backend
+from ksim_envs.rows import CHUNK, map_rows
 from ksim_envs.tasks.task import Context, Evaluation, Model, Task, draw_start, evaluate, find_reads, total_push
-from ksim_envs.types import EnvState, Info, Push, StepResult
+from ksim_envs.types import Device, EnvState, Info, Push, StepResult
 
 
 class Autoreset(IntEnum):
@@ -39,7 +40,10 @@ class Autoreset(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Core:
-    """One task on one backend for `num_envs` rows. Its methods are pure: use them under `jit`, `scan`, `grad`, `shard_map`."""
+    """One task on one backend for `num_envs` rows.
+
+    Its methods are pure: use them under `jit`, `scan`, `grad`, `shard_map`.
+    """
 
     task: Task
     backend: Backend
@@ -180,7 +184,7 @@ class Core:
         Returns:
             The batch.
         """
-        chunk = min(self.num_envs, max(16, math.ceil(self.num_envs / 16)))
+        chunk = self._chunk or max(1, self.num_envs // 16)
 
         def reset_chunk(carry: tuple[EnvState, Array]) -> tuple[EnvState, Array]:
             state, pending_E = carry
@@ -189,7 +193,7 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
-    def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[Array, "E"]) -> EnvState:
+    def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[ArrayLike, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""
         return replace(
             state,
@@ -276,7 +280,7 @@ class Core:
             return function(self.task, state.physics.view, self._context(key, action, state.model_fields))
 
         rows = replace(state, fault_count_EC=None, obs_EL=None, metrics={})
-        return jax.vmap(one)(rows, action_EA)
+        return map_rows(one, rows, action_EA, chunk=self._chunk)
 
     def _context(self, key: Array, action: Array, model_fields: dict[str, Array]) -> Context:
         return Context(
@@ -324,6 +328,11 @@ class Core:
         ctx = self._context(key, self._no_actions(1)[0], self._nominal_fields())
         return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
 
+    @property
+    def _chunk(self) -> int | None:
+        """How many rows are computed together: a fixed number on a CPU, all of them on an accelerator."""
+        return CHUNK if self.backend.device.platform == "cpu" else None
+
     def _no_actions(self, rows: int) -> Array:
         return jnp.zeros((rows, self.num_actions), jnp.float32)
 
@@ -338,7 +347,7 @@ def make_core(
     backend: str = "auto",
     dynamics: str = "fast",
     num_threads: int | None = None,
-    device: jax.Device | None = None,
+    device: Device | None = None,
 ) -> Core:
     """Build a task on a backend.
 
@@ -351,7 +360,8 @@ def make_core(
         device: device of the mjx backend.
 
     Returns:
-        The core. As long as an equal one is alive it is the same object, so that programs are compiled once in a process.
+        The core. As long as an equal one is alive it is the same object, so that programs are compiled once in a
+        process.
 
     Raises:
         KsimError: a name does not exist or a value is not allowed.
@@ -381,7 +391,8 @@ _alive: WeakValueDictionary[tuple[Any, ...], Core] = WeakValueDictionary()
 
 def root_key(seed: int) -> Array:
     """The typed key of a seed in [0, 2**64); equal to `jax.random.key(seed)` wherever that accepts it."""
-    return jax.random.wrap_key_data(np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32), impl="threefry2x32")
+    words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+    return jax.random.wrap_key_data(words, impl="threefry2x32")  # pyright: ignore[reportArgumentType] (takes NumPy too)
 
 
 def episode_key(key: Array, episode: Array) -> Array:

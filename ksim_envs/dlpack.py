@@ -1,8 +1,9 @@
-"""Arrays across libraries: outputs to NumPy and torch without a copy where that is safe, actions always as a private copy.
+"""Arrays across libraries: outputs to NumPy and torch without a copy where that is safe, actions as a private copy.
 
-Ownership. What `step` and `reset` return belongs to the caller: it shares memory with no later result and with nothing that
-the env reads again, so it may be kept, and written to. Actions are copied: JAX computes asynchronously, and a caller who
-reuses its action buffer would otherwise change the physics (jax aliases aligned NumPy arrays and DLPack imports).
+Ownership. What `step` and `reset` return belongs to the caller: it shares memory with no later result and with nothing
+that the env reads again, so it may be kept, and written to. Actions are copied: JAX computes asynchronously, and a
+caller who reuses its action buffer would otherwise change the physics (jax aliases aligned NumPy arrays and DLPack
+imports).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jax import Array
 
 from ksim_envs import validate
 from ksim_envs.errors import InvalidActionError, MissingDependencyError
+from ksim_envs.types import Device
 
 Tree: TypeAlias = Any
 
@@ -25,7 +27,7 @@ Tree: TypeAlias = Any
 class Exporter:
     """Turns trees of JAX arrays into one kind of output."""
 
-    def __init__(self, output: str, device: jax.Device) -> None:
+    def __init__(self, output: str, device: Device) -> None:
         """Choose the kind.
 
         Args:
@@ -37,11 +39,11 @@ class Exporter:
         """
         self._convert = {"numpy": _owned_numpy, "jax": lambda leaf: leaf, "torch": _torch_converter(output)}[output]
         self._is_fused = output == "numpy" and device.platform != "cpu"
-        # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel on
-        # another stream still reads it. Two steps of references outlast any kernel of an ordinary loop.
+        # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel
+        # on another stream still reads it. Two steps of references outlast any kernel of an ordinary loop.
         self._recent: deque[Tree] = deque(maxlen=2)
 
-    def __call__(self, tree: Tree) -> Tree:
+    def __call__(self, tree: Tree) -> Any:
         """The tree with its leaves converted."""
         if self._is_fused:
             return jax.tree.map(np.array, jax.device_get(tree))
@@ -49,12 +51,12 @@ class Exporter:
         return jax.tree.map(self._convert, tree)
 
 
-def private_actions(value: Any, shape: tuple[int, ...], axes: str, device: jax.Device) -> Array:
+def private_actions(value: Any, shape: tuple[int, ...], axes: str, device: Device) -> Array:
     """Actions from any library as a JAX array that nobody else can change.
 
     Args:
-        value: NumPy, JAX or torch array, or nested lists. Host values must be finite; device arrays are not read back, and a
-            value there that is not finite counts as a divergence of its row.
+        value: NumPy, JAX or torch array, or nested lists. Host values must be finite; device arrays are not read back,
+            and a value there that is not finite counts as a divergence of its row.
         shape: the shape that it must have.
         axes: that shape in words, for the message.
         device: where the env computes.
@@ -73,17 +75,20 @@ def private_actions(value: Any, shape: tuple[int, ...], axes: str, device: jax.D
     return jax.device_put(validate.actions(value, shape, axes), device)
 
 
-def _from_jax(value: Array, shape: tuple[int, ...], axes: str, device: jax.Device) -> Array:
+def _from_jax(value: Array, shape: tuple[int, ...], axes: str, device: Device) -> Array:
     if value.is_deleted():
         raise InvalidActionError("action is a deleted JAX array (it was donated); pass one that is alive.")
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         raise InvalidActionError(f"action has dtype {value.dtype}; it must be real numbers.")
     if value.shape != shape:
         raise InvalidActionError(f"action has shape {value.shape}; this env expects {axes} = {shape}.")
-    return jax.device_put(jnp.array(value, jnp.float32, copy=True), device)
+    copy = jnp.array(value, jnp.float32, copy=True)
+    if device.platform == "cpu":  # the copy too is made later, and the array may be a view of a torch or NumPy buffer
+        copy.block_until_ready()
+    return jax.device_put(copy, device)
 
 
-def _from_torch(value: Any, shape: tuple[int, ...], axes: str, device: jax.Device) -> Array:
+def _from_torch(value: Any, shape: tuple[int, ...], axes: str, device: Device) -> Array:
     if value.requires_grad:
         raise InvalidActionError("action is a tensor that requires grad; pass action.detach().")
     if value.device.type == "cpu":
@@ -112,8 +117,11 @@ def _owned_numpy(leaf: Array) -> np.ndarray:
 
 
 class _Owner:
-    """Lends a JAX array's memory to NumPy as writable. `np.asarray` of a JAX array is read-only, because JAX cannot know
-    that it was the last to hold it; the env does: it never reads a result again after handing it over."""
+    """Lends a JAX array's memory to NumPy as writable.
+
+    `np.asarray` of a JAX array is read-only, because JAX cannot know that it was the last to hold it; the env does: it
+    never reads a result again after handing it over.
+    """
 
     def __init__(self, leaf: Array, view: np.ndarray) -> None:
         self._leaf = leaf

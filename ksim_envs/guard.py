@@ -1,13 +1,14 @@
 """The health of rows: what counts as a fault, how a faulty row is quarantined, and how often it happens.
 
-No bit of another row depends on a faulty one. The faulty row's transition is reported as truncated, with reward zero, its
-last finite observation as the final one and `info["diverged"]` set; then the row is reset like any other that ended.
+No bit of another row depends on a faulty one. The faulty row's transition is reported as truncated, with reward zero,
+its last finite observation as the final one and `info["diverged"]` set; then the row is reset like any other that
+ended.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class Fault(enum.IntEnum):
         return 1 << self.value
 
 
-def healthy(tree: Tree) -> Bool[Array, "*E"]:
+def healthy(tree: Any) -> Bool[Array, "*E"]:
     """Whether every value of every leaf is finite and within `MAX_VALUE`, row by row.
 
     Args:

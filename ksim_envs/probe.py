@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -244,7 +244,7 @@ class Probe:
             self.actions.append([space.sample() for _ in range(self.num_envs)])
             yield self.actions[-1]
 
-    def differences(self, calls: Iterable[Call]) -> Findings:
+    def differences(self, calls: Iterable[Call]) -> Iterator[str]:
         """The first call on which an env returns other values than in the record."""
         for expected, call in zip(self.calls, calls, strict=False):
             if envs := differing(expected.bits, call.bits):

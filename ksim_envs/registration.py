@@ -13,11 +13,10 @@ import gymnasium as gym
 from ksim_envs.errors import InvalidConfigError, unknown_name
 
 if TYPE_CHECKING:
-    import jax
-
     from ksim_envs.core import Core
     from ksim_envs.single_env import KsimEnv
     from ksim_envs.tasks.task import Task
+    from ksim_envs.types import Device
     from ksim_envs.vector_env import KsimVectorEnv
 
 NAMESPACE = "ksim/"
@@ -129,7 +128,7 @@ def make_functional(
     backend: str = "auto",
     dynamics: str = "fast",
     num_threads: int | None = None,
-    device: jax.Device | None = None,
+    device: Device | None = None,
 ) -> Core:
     """Build the pure core of a task: `reset(key_E) -> EnvState` and `step(state, action_EA) -> (EnvState, StepResult)`.
 
@@ -163,7 +162,8 @@ def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: An
     ):  # the spec of what gym.make_vec made: it leaves out 1
         keywords = _without_synonym({name: keywords[name] for name in keywords if name != "vectorization_mode"})
         num_envs = 1 if num_envs is None else num_envs
-    limit = sys._getframe(1).f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
+    caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    limit = caller.f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
     if num_envs is not None and limit not in (None, -1):
         raise InvalidConfigError(
             f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in "
@@ -172,7 +172,7 @@ def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: An
     return make(task_id, num_envs, **keywords)
 
 
-def make_vec_for_gymnasium(task_id: str, num_envs: int, **keywords: Any) -> KsimEnv | KsimVectorEnv:
+def make_vec_for_gymnasium(task_id: str, num_envs: int | None, **keywords: Any) -> KsimEnv | KsimVectorEnv:
     """The entry point of `gym.make_vec`, which hands its `max_episode_steps` over as a keyword."""
     if num_envs is None:
         raise InvalidConfigError(

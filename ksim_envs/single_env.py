@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
-import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ksim_envs import validate
 from ksim_envs.errors import InvalidSeedError
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import Info
+from ksim_envs.types import Device, Info
 from ksim_envs.vector_env import KsimVectorEnv
 
 
@@ -33,7 +32,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         width: int = 480,
         height: int = 480,
         num_threads: int | None = None,
-        device: jax.Device | None = None,
+        device: Device | None = None,
     ) -> None:
         """Build the env. The arguments are those of `KsimVectorEnv`, and so are the errors."""
         self._batch = KsimVectorEnv(
@@ -105,14 +104,14 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             KsimError: the action cannot be used, or the env must be reset first; the env is as it was.
         """
-        action = validate.actions(action, self.action_space.shape, "(num_actions,)")
+        action = validate.actions(action, (self.mj_model.nu,), "(num_actions,)")
         obs, reward, terminated, truncated, info = self._batch.step(action[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
 
     def render(self) -> np.ndarray | None:
         """A frame, (height, width, 3) uint8; None without a render mode."""
         frames = self._batch.render()
-        return frames and frames[0]
+        return None if frames is None else frames[0]
 
     def physics_state(self) -> dict[str, np.ndarray]:
         """`"qpos"` (nq,), `"qvel"` (nv,) and `"time"` (): NumPy copies at the engine's precision."""

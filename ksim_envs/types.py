@@ -1,7 +1,7 @@
 """The data that flows through one step, every field with its axes, unit and frame.
 
-Axis suffixes: `E` envs, `S` physics substeps, `R` rows chosen for a reset, `L` a leaf's own axes. A view without suffix is
-that of one env: terms never see `E`.
+Axis suffixes: `E` envs, `S` physics substeps, `R` rows chosen for a reset, `L` a leaf's own axes. A view without suffix
+is that of one env: terms never see `E`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import Any, TypeAlias
 
 import jax
 from jax import Array
+
+Device: TypeAlias = Any
+"""A `jax.Device`: that class is compiled, without types, so pyright does not accept it in an annotation."""
 
 Info: TypeAlias = dict[str, Any]
 """Names to arrays of length `num_envs`, or to nested dictionaries of such arrays."""

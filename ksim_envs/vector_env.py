@@ -1,10 +1,13 @@
 """`KsimVectorEnv`: the batch as a Gymnasium `VectorEnv`. Validate, one call into the core, hand the outputs over."""
 
+# VectorEnv and Env disagree in the members that they share; where they do, this class follows VectorEnv.
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -27,14 +30,14 @@ from ksim_envs.errors import (
 )
 from ksim_envs.guard import Fault
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import EnvState, Info, StepResult
+from ksim_envs.types import Device, EnvState, Info, StepResult
 
 
 class KsimVectorEnv(VectorEnv, gym.Env):
     """Any task, many envs at once.
 
-    It is a `VectorEnv`; it is also an `Env`, because `gym.make` accepts nothing else. There is this one class for every task:
-    libraries recognise a vector env by its direct bases.
+    It is a `VectorEnv`; it is also an `Env`, because `gym.make` accepts nothing else. There is this one class for every
+    task: libraries recognise a vector env by its direct bases.
 
     Attributes:
         num_envs: number of envs.
@@ -58,7 +61,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         width: int = 480,
         height: int = 480,
         num_threads: int | None = None,
-        device: jax.Device | None = None,
+        device: Device | None = None,
     ) -> None:
         """Build the env; nothing is compiled before the first reset.
 
@@ -163,10 +166,11 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """Begin a new episode in every env, or in those of `options["reset_mask"]`.
 
         Args:
-            seed: one integer in [0, 2**64) for the batch (env i draws from `fold_in(key(seed), i)`, whatever `num_envs`), or a
-                list with one for each env (env i then does what env 0 of that seed would), or None to go on.
-            options: `"reset_mask"` (num_envs,) bool; `"qpos"` and `"qvel"`, the states to begin with, (nq,) or (num_envs, nq)
-                in m and rad. Envs outside the mask keep every bit. The dictionary is not changed.
+            seed: one integer in [0, 2**64) for the batch (env i draws from `fold_in(key(seed), i)`, whatever
+                `num_envs`), or a list with one for each env (env i then does what env 0 of that seed would), or None to
+                go on.
+            options: `"reset_mask"` (num_envs,) bool; `"qpos"` and `"qvel"`, the states to begin with, (nq,) or
+                (num_envs, nq) in m and rad. Envs outside the mask keep every bit. The dictionary is not changed.
 
         Returns:
             Observations (num_envs, num_obs), and info: the metrics, and after a partial reset `_NAME` masks.
@@ -197,9 +201,10 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             actions: (num_envs, num_actions) numbers of any library; clipped to the action space, as MuJoCo does.
 
         Returns:
-            obs (num_envs, num_obs) float32; reward (num_envs,) float32; terminated and truncated (num_envs,) bool; info, a
-            dictionary of arrays of length num_envs. In SAME_STEP mode info also has `final_obs` and `final_info` with their
-            masks: for NumPy only when an episode ended, else always (looking would wait for the device).
+            obs (num_envs, num_obs) float32; reward (num_envs,) float32; terminated and truncated (num_envs,) bool;
+            info, a dictionary of arrays of length num_envs. In SAME_STEP mode info also has `final_obs` and
+            `final_info` with their masks: for NumPy only when an episode ended, else always (looking would wait for the
+            device).
 
         Raises:
             InvalidActionError: the actions cannot be used; the env is as it was.
@@ -224,7 +229,11 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         return tuple(self._renderer.frame(states["qpos"][i], states["qvel"][i]) for i in range(self.num_rendered_envs))
 
     def physics_state(self) -> dict[str, np.ndarray]:
-        """`"qpos"` (num_envs, nq), `"qvel"` (num_envs, nv), `"time"` (num_envs,): NumPy copies at the engine's precision."""
+        """NumPy copies at the engine's precision.
+
+        Returns:
+            `"qpos"` (num_envs, nq), `"qvel"` (num_envs, nv) and `"time"` (num_envs,).
+        """
         with self._usable():
             return self._core.backend.state_dict(self._reset_state().physics)
 
@@ -241,8 +250,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """
         value = getattr(self, name)
         value = value(*args, **kwargs) if callable(value) else value
-        is_per_env = isinstance(value, (tuple, np.ndarray)) and len(value) == self.num_envs
-        return tuple(value) if is_per_env else (value,) * self.num_envs
+        if isinstance(value, (tuple, np.ndarray)) and len(value) == self.num_envs:
+            return tuple(value)
+        return (value,) * self.num_envs
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """The attribute, once for each env."""
@@ -253,7 +263,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         if isinstance(values, (list, tuple)):
             if len(values) != self.num_envs or any(value != values[0] for value in values):
                 raise InvalidConfigError(
-                    f"set_attr({name!r}) got {len(values)} values; the {self.num_envs} envs share one object, so give one value."
+                    f"set_attr({name!r}) got {len(values)} values; the {self.num_envs} envs share one object, "
+                    "so give one value."
                 )
             values = values[0]
         setattr(self, name, values)
@@ -281,14 +292,14 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         return OffscreenRenderer(self.mj_model, camera=self._core.task.camera, **self._frame)
 
     @contextmanager
-    def _usable(self) -> Iterator[None]:
+    def _usable(self) -> Generator[None]:
         """One thread at a time, in the process that made the env, before `close`."""
         if self.closed:
             raise ClosedEnvError("this env is closed; make a new one.")
         if os.getpid() != self._pid:
             raise ForkedProcessError(
-                f"this env was made in process {self._pid} and cannot be used in its fork {os.getpid()}; make it in the child, or "
-                'use multiprocessing with the "spawn" method.'
+                f"this env was made in process {self._pid} and cannot be used in its fork {os.getpid()}; "
+                'make it in the child, or use multiprocessing with the "spawn" method.'
             )
         with self._lock:
             yield

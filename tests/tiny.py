@@ -76,7 +76,7 @@ HOPPER_LIKE = Task(
     resets={"position": UniformPosition(0.02), "velocity": UniformVelocity(0.1)},
     metrics={"x_position": Coordinate(0)},
 )
-"""A ball that rolls on a floor with a stick on top, which falls: contact, termination and truncation within 30 steps."""
+"""A ball that rolls on a floor with a stick on top, which falls: contact, termination, truncation within 30 steps."""
 
 PUSHED = replace(HOPPER_LIKE, events={"push": GivenPush(kick=0.01, force=0.5)})
 """The same with an event in every step."""

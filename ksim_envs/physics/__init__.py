@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import mujoco
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.physics.backend import Backend
 from ksim_envs.physics.model import load_model
+from ksim_envs.types import Device
+
+__all__ = ["BACKENDS", "Backend", "choose_backend", "load_model", "make_backend"]
 
 BACKENDS = ("native", "mjx")
 
@@ -34,7 +39,7 @@ def make_backend(
     reads: frozenset[str],
     model_fields: frozenset[str] = frozenset(),
     num_threads: int | None = None,
-    device: jax.Device | None = None,
+    device: Device | None = None,
 ) -> Backend:
     """Compile a model for a backend.
 
@@ -56,7 +61,7 @@ def make_backend(
         InvalidConfigError: an argument belongs to another backend.
     """
     chosen = choose_backend(name)
-    shape = {"frame_skip": frame_skip, "reads": reads, "model_fields": model_fields}
+    shape: dict[str, Any] = {"frame_skip": frame_skip, "reads": reads, "model_fields": model_fields}
     if chosen == "native":
         if device is not None:
             raise InvalidConfigError("device= is for the mjx backend; native runs on the CPU (see num_threads=).")

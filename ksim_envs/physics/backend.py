@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import jax
 import mujoco
 import numpy as np
 from jax import Array
 
-from ksim_envs.types import PhysicsState, Push
+from ksim_envs.types import Device, PhysicsState, Push
 
 CHANGE = "_change"
 """Suffix of a view's field that is a difference over the control step."""
@@ -28,7 +27,7 @@ class Backend(Protocol):
     model: mujoco.MjModel
     """The model that is simulated."""
     num_envs: int
-    device: jax.Device
+    device: Device
     """Where the state lives."""
 
     def empty(self) -> PhysicsState:

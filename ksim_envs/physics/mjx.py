@@ -1,7 +1,8 @@
 """The backend on MJX: MuJoCo in JAX, for accelerators, and for programs that are differentiated or sharded.
 
-Between control steps only the integration state is carried; the rest of `mjx.Data` is rebuilt from a template inside the
-compiled program. So a state is small, a reset cannot forget a solver buffer, and no bit of a row depends on another row.
+Between control steps only the integration state is carried; the rest of `mjx.Data` is rebuilt from a template inside
+the compiled program. So a state is small, a reset cannot forget a solver buffer, and no bit of a row depends on another
+row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ksim_envs.physics.backend import CHANGE, PREVIOUS
 from ksim_envs.physics.mjx_contacts import contacts_as_in_c, were_dropped
 from ksim_envs.physics.model import DERIVED, derived_constants, max_contact_points, needs_derived_constants
 from ksim_envs.runtime import quiet_import
-from ksim_envs.types import PhysicsState, Push, View
+from ksim_envs.types import Device, PhysicsState, Push, View
 
 with quiet_import():
     from mujoco import mjx
@@ -35,10 +36,10 @@ CARRIED = ("time", "qpos", "qvel", "act", "qacc_warmstart")
 class SolverCaps:
     """Where MJX's solver stops, if the model does not stop it earlier.
 
-    MJX does every iteration of a line search, needed or not, and the batch waits for its slowest row. Measured on
-    the eleven Gymnasium models over 256 reachable states each: line searches of 4 and of 50 iterations give the same errors
-    (2 fail on Walker2d), 10 outer iterations hardly ever bind (4 miss one step of the humanoid by 3.5 rad/s), and so does
-    no tolerance from 1e-8 to 1e-4.
+    MJX does every iteration of a line search, needed or not, and the batch waits for its slowest row. Measured on the
+    eleven Gymnasium models over 256 reachable states each: line searches of 4 and of 50 iterations give the same errors
+    (2 fail on Walker2d), 10 outer iterations hardly ever bind (4 miss one step of the humanoid by 3.5 rad/s), and so
+    does no tolerance from 1e-8 to 1e-4.
     """
 
     iterations: int = 10
@@ -59,7 +60,7 @@ class MjxBackend:
         frame_skip: int,
         reads: frozenset[str],
         model_fields: frozenset[str] = frozenset(),
-        device: jax.Device | None = None,
+        device: Device | None = None,
         caps: SolverCaps = SolverCaps(),
     ) -> None:
         """Convert the model.

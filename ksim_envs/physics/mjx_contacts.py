@@ -1,10 +1,10 @@
 """Contacts on MJX as C MuJoCo has them: two of MJX 3.17's collision functions differ, and these stand in for them.
 
-* Plane and capsule: C always aligns the contact's tangents with the capsule's axis; MJX does not for steep capsules, and the
-  friction pyramid depends on the tangents (Ant's accelerations were off by a quarter).
-* Capsule and cylinder: MJX takes ten steps of gradient descent from two points and returns two contacts, slowly (a second of
-  CPU for seven steps); C returns one. A point's signed distance to a cylinder is convex along the capsule's segment,
-  so the closest point is found by bisection.
+* Plane and capsule: C always aligns the contact's tangents with the capsule's axis; MJX does not for steep capsules,
+  and the friction pyramid depends on the tangents (Ant's accelerations were off by a quarter).
+* Capsule and cylinder: MJX takes ten steps of gradient descent from two points and returns two contacts, slowly (a
+  second of CPU for seven steps); C returns one. A point's signed distance to a cylinder is convex along the capsule's
+  segment, so the closest point is found by bisection.
 
 They replace entries of a private table of MJX, only while one of our programs is traced: other users of MJX in the same
 process are not affected.
@@ -13,8 +13,9 @@ process are not affected.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +30,16 @@ with quiet_import():
     from mujoco.mjx._src.types import GeomType
 
 Contacts = tuple[Array, Array, Array]
-"""Distances (n,) in m, positions (n, 3), and frames (n, 3, 3) whose first row points from the first geom to the second."""
+"""Distances (n,) in m, positions (n, 3), and frames (n, 3, 3) whose first row points from the first geom to the
+second."""
 _lock = threading.RLock()
 BISECTIONS = 24  # as many as float32 has bits
 
 
 @contextmanager
-def contacts_as_in_c() -> Iterator[None]:
+def contacts_as_in_c() -> Generator[None]:
     """While MJX is traced inside, the collision functions of this module are in place."""
-    table = collision_driver._COLLISION_FUNC
+    table = collision_driver._COLLISION_FUNC  # pyright: ignore[reportPrivateUsage]
     with _lock:
         stock = {pair: table[pair] for pair in _OURS}
         table.update(_OURS)
@@ -121,7 +123,7 @@ def cylinder_distance(point: Array, size: Array) -> tuple[Array, Array]:
     return norm + jnp.minimum(beyond.max(), 0.0), jnp.where(norm > 0, outside_gradient, inside_gradient)
 
 
-_OURS = {
+_OURS: dict[Any, Any] = {
     (GeomType.PLANE, GeomType.CAPSULE): plane_capsule,
     (GeomType.CAPSULE, GeomType.CYLINDER): capsule_cylinder,
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
 
 import gymnasium
 import mujoco
@@ -15,8 +14,7 @@ import numpy as np
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 
-Dynamics: TypeAlias = Literal["fast", "gymnasium"]
-
+DYNAMICS = ("fast", "gymnasium")
 GYMNASIUM_PREFIX = "gymnasium:"
 MAX_CONTACT_POINTS = "max_contact_points"
 """The custom numeric by which a model tells MJX how many contacts to keep."""
@@ -24,7 +22,7 @@ RUNGE_KUTTA = mujoco.mjtIntegrator.mjINT_RK4
 
 
 def load_model(
-    source: str, dynamics: Dynamics, reads: frozenset[str] = frozenset(), max_contact_points: int | None = None
+    source: str, dynamics: str, reads: frozenset[str] = frozenset(), max_contact_points: int | None = None
 ) -> mujoco.MjModel:
     """Compile a model.
 
@@ -42,8 +40,8 @@ def load_model(
         UnknownNameError: the dynamics or the Gymnasium model does not exist.
         InvalidConfigError: the file is missing, is not valid MJCF, or its timestep or actuators cannot be used.
     """
-    if dynamics not in get_args(Dynamics):
-        raise unknown_name("dynamics", str(dynamics), get_args(Dynamics))
+    if dynamics not in DYNAMICS:
+        raise unknown_name("dynamics", str(dynamics), DYNAMICS)
     with quiet_mujoco(), warnings.catch_warnings():
         if source.startswith(GYMNASIUM_PREFIX):  # its files use a deprecated attribute, which users cannot mend
             warnings.simplefilter("ignore")
@@ -81,7 +79,7 @@ def max_contact_points(model: mujoco.MjModel) -> int:
 
 
 @contextlib.contextmanager
-def quiet_mujoco() -> Iterator[list[str]]:
+def quiet_mujoco() -> Generator[list[str]]:
     """Collect MuJoCo's warnings in a list instead of `MUJOCO_LOG.TXT` and standard error.
 
     Yields:

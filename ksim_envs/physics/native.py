@@ -1,8 +1,8 @@
 """The backend on C MuJoCo: `mujoco.batch.Batch`, a threaded stepper, behind `jax.pure_callback`.
 
 The part of the integration state that the next step depends on goes into and comes out of every call, its float64 bits
-kept as pairs of uint32 (JAX without x64 would round them). So the callback is a pure function, the batch is only scratch
-memory, and results are the same bits for any number of threads.
+kept as pairs of uint32 (JAX without x64 would round them). So the callback is a pure function, the batch is only
+scratch memory, and results are the same bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from mujoco.batch import Batch, SimulationError
 
 from ksim_envs import guard
@@ -110,7 +111,7 @@ class NativeBackend:
         nq, nv = self.model.nq, self.model.nv
         return {"qpos": carried[:, 1 : 1 + nq], "qvel": carried[:, 1 + nq : 1 + nq + nv], "time": carried[:, 0]}
 
-    # What follows runs on the host, inside the callback.
+    # What follows runs on the host, inside the callback: there the leaves of a state are NumPy arrays.
 
     def _call(self, function: Callable[..., Any], shapes: Any, *args: Any) -> Any:
         return jax.pure_callback(self._guarded(function), shapes, *args, vmap_method="sequential")
@@ -128,10 +129,10 @@ class NativeBackend:
     def _shapes(self, rows: int) -> PhysicsState:
         """The state of a number of rows, as shapes and dtypes."""
 
-        def float32(name: str) -> jax.ShapeDtypeStruct:
+        def float32(name: str) -> Any:
             return jax.ShapeDtypeStruct((rows, *self._bound[name].shape[1:]), jnp.float32)
 
-        def bits(size: int) -> jax.ShapeDtypeStruct:
+        def bits(size: int) -> Any:
             return jax.ShapeDtypeStruct((rows, 2 * size), jnp.uint32)
 
         integration = {PREVIOUS + name: bits(self._bound[name][0].size) for name in self._changes}
@@ -152,11 +153,12 @@ class NativeBackend:
         self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self._batch.bind("qpos")[ids] = _decoded(qpos_RL)[chosen]
         self._batch.bind("qvel")[ids] = _decoded(qvel_RL)[chosen]
-        failed = self._failures(lambda: self._batch.forward(ids))
+        usable = _within_bounds(self._batch.state[ids][:, self._columns])  # MuJoCo would replace the others unasked
+        failed = self._failures(lambda: self._batch.forward(ids[usable]))
         new = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._shapes(len(rows_R)))
         new.integration["state"][chosen] = _bits(self._batch.state[ids][:, self._columns])
-        # What the engine cannot compute stays zero; the row's first step will fail too, and reports it.
-        computed = ~np.isin(ids, failed)
+        # What the engine cannot compute stays zero; the row's first step will fail and report it.
+        computed = usable & ~np.isin(ids, failed)
         chosen, ids = chosen[computed], ids[computed]
         for name in self._changes:
             new.integration[PREVIOUS + name][chosen] = _bits(self._bound[name].reshape(self.num_envs, -1)[ids])
@@ -211,7 +213,7 @@ class NativeBackend:
         """The new state: from the batch where a row was stepped, the old one elsewhere."""
         kept = np.flatnonzero(~stepped_E)
 
-        def take(new: np.ndarray, before: np.ndarray) -> np.ndarray:
+        def take(new: np.ndarray, before: Any) -> Any:
             new[kept] = before[kept]
             return new
 
@@ -265,7 +267,7 @@ def _within_bounds(carried: np.ndarray) -> np.ndarray:
     return np.all(np.abs(carried) <= guard.MAX_VALUE, axis=1)
 
 
-def _float64(bits: np.ndarray) -> np.ndarray:
+def _float64(bits: ArrayLike) -> np.ndarray:
     """The inverse of `_bits`."""
     return np.ascontiguousarray(bits).view(np.float64)
 

@@ -97,7 +97,10 @@ class BodyVelocity:
 
 @dataclass(frozen=True)
 class MassCenterVelocity:
-    """Mean velocity of the whole model's centre of mass over the control step along a world axis, in m/s, one substep behind."""
+    """Mean velocity in m/s of the whole model's centre of mass over the control step along a world axis.
+
+    It is one substep behind.
+    """
 
     axis: int
 

@@ -23,7 +23,7 @@ class UniformPosition:
     scale: float
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
-        """qpos with the noise, and qvel."""
+        """`qpos` with the noise, and `qvel`."""
         return qpos + jax.random.uniform(ctx.key, qpos.shape, qpos.dtype, -self.scale, self.scale), qvel
 
 
@@ -35,7 +35,7 @@ class UniformVelocity:
     stop: int | None = None
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
-        """qpos, and qvel with the noise."""
+        """`qpos`, and `qvel` with the noise."""
         noise = jax.random.uniform(ctx.key, qvel[: self.stop].shape, qvel.dtype, -self.scale, self.scale)
         return qpos, qvel.at[: self.stop].add(noise)
 
@@ -47,7 +47,7 @@ class NormalVelocity:
     deviation: float
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
-        """qpos, and qvel with the noise."""
+        """`qpos`, and `qvel` with the noise."""
         return qpos, qvel + self.deviation * jax.random.normal(ctx.key, qvel.shape, qvel.dtype)
 
 
@@ -59,7 +59,7 @@ class TargetInDisk:
     radius: float
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
-        """qpos with the target, and qvel."""
+        """`qpos` with the target, and `qvel`."""
         area, turn = jax.random.uniform(ctx.key, (2,), qpos.dtype)
         angle = 2 * jnp.pi * turn
         target = self.radius * jnp.sqrt(area) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
@@ -79,7 +79,7 @@ class ObjectAwayFromGoal:
     distance: float
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
-        """qpos with object and goal, and qvel."""
+        """`qpos` with object and goal, and `qvel`."""
         low, high = jnp.asarray(self.low, qpos.dtype), jnp.asarray(self.high, qpos.dtype)
 
         def draw(carry: tuple[Array, Array]) -> tuple[Array, Array]:

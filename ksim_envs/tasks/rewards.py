@@ -1,4 +1,4 @@
-"""Reward terms: scalars, already weighted; what costs is negative. The formulas are those of Gymnasium's MuJoCo v5 tasks."""
+"""Reward terms: scalars, already weighted; what costs is negative. The formulas are those of Gymnasium's v5 tasks."""
 
 from __future__ import annotations
 

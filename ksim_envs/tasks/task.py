@@ -1,8 +1,9 @@
 """A task: a model, two horizons, and named terms for each role.
 
-A term is a frozen dataclass with a pure call for one env. It reads the physics through a `View` and everything else through
-a `Context`. What a task reads, and the sizes of what it returns, are found by tracing its terms once, when the task is
-built; names of bodies and the like are looked up at that moment too, so a misspelt one is an error before the first step.
+A term is a frozen dataclass with a pure call for one env. It reads the physics through a `View` and everything else
+through a `Context`. What a task reads, and the sizes of what it returns, are found by tracing its terms once, when the
+task is built; names of bodies and the like are looked up at that moment too, so a misspelt one is an error before the
+first step.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ Reward: TypeAlias = Callable[[View, Context], Array]
 Termination: TypeAlias = Callable[[View, Context], Array]
 """A scalar bool: true where the episode ends by the state reached."""
 Reset: TypeAlias = Callable[[Array, Array, Context], tuple[Array, Array]]
-"""From (qpos, qvel) to the (qpos, qvel) that the episode begins with; applied in order, from the model's `qpos0` and zeros."""
+"""From (qpos, qvel) to those that the episode begins with; applied in order, from the model's `qpos0` and zeros."""
 Event: TypeAlias = Callable[[View, Context], Push]
 """A disturbance, asked for once a control step."""
 
@@ -121,8 +122,8 @@ class Task:
     metrics: Mapping[str, Quantity] = field(default_factory=dict)
     """Reported in `info` under their names."""
     max_contact_points: int | None = None
-    """MJX keeps this many contacts of each dimension, the deepest; None for all. Fewer are faster. A row that touches in as many
-    may have lost one: it is quarantined (`guard.Fault.OVERFLOW`). C MuJoCo takes no notice."""
+    """MJX keeps this many contacts of each dimension, the deepest; None for all. Fewer are faster. A row that touches
+    in as many may have lost one: it is quarantined (`guard.Fault.OVERFLOW`). C MuJoCo takes no notice."""
     camera: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `mujoco.MjvCamera` that differ from the model's default view."""
 
@@ -230,8 +231,8 @@ def find_reads(task: Task, mj_model: mujoco.MjModel) -> frozenset[str]:
     """
     data = mujoco.MjData(mj_model)
     changes = {name: name.removesuffix("_change") for name in View.__dataclass_fields__}
-    view = View(**{name: np.asarray(getattr(data, source), np.float32) for name, source in changes.items()})
-    recorder = _Recorder(view)
+    values: dict[str, Any] = {name: np.asarray(getattr(data, source), np.float32) for name, source in changes.items()}
+    recorder = _Recorder(View(**values))
 
     def trace() -> None:
         ctx = Context(

@@ -250,9 +250,9 @@ INPUTS = {"numpy": from_numpy, "torch": from_torch, "jax over a NumPy buffer": f
     "source", [pytest.param(name, marks=needs_torch if name == "torch" else ()) for name in INPUTS]
 )
 def test_an_action_buffer_may_be_overwritten_as_soon_as_step_returns(
-    source: str, output: str, make_env: MakeEnv
+    source: str, output: str, backend: str, make_env: MakeEnv
 ) -> None:
-    env, twin = (make_env(num_envs=256, backend="native", output=output, autoreset_mode="same_step") for _ in range(2))
+    env, twin = (make_env(backend=backend, output=output, autoreset_mode="same_step") for _ in range(2))
     actions = sample_actions(env, 60)
     env.reset(seed=0)
     found = []

@@ -16,7 +16,7 @@ SOURCES = sorted(path for package in (*PACKAGES, "scripts") for path in (ROOT / 
 LAYERS = (
     ("errors", "runtime"),
     ("types",),
-    ("guard",),
+    ("guard", "rows"),
     ("physics", "tasks"),
     ("dlpack", "spaces", "validate", "core"),
     ("render",),

@@ -1,4 +1,4 @@
-"""Observation, reward terms and termination from the very data of a Gymnasium v5 env: the formulas, without any dynamics."""
+"""Observation, reward terms and termination from the very data of a Gymnasium v5 env: formulas without dynamics."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from tests.parity.oracle import IDS, error, gymnasium_twin, random_action
 
 NUM_EPISODES = 5
 BOUND = 1e-6
-"""Of observations, rewards and info, absolute or relative. The views are float64 rounded to float32 (6e-8); the position
-difference in a velocity is subtracted in float64, so the bound does not grow with the distance from the origin."""
+"""Of observations, rewards and info, absolute or relative. The views are float64 rounded to float32 (6e-8); the
+position difference in a velocity is subtracted in float64, so the bound does not grow with the distance from the
+origin."""
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -39,7 +40,7 @@ def test_whole_episodes_equal_gymnasium(id, make_env):
 
 
 def test_velocity_is_exact_far_from_the_origin(make_env):
-    """At x = 100 km, the difference of two float32 positions would be a multiple of 0.008 m; ours is taken in float64."""
+    """At x = 100 km, the difference of two float32 positions is a multiple of 0.008 m; ours is taken in float64."""
     twin = gymnasium_twin("ksim/HalfCheetah-v0")
     twin.reset(seed=0)
     data = twin.unwrapped.data

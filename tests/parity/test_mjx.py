@@ -1,4 +1,4 @@
-"""MJX against C MuJoCo on the same model: single steps in float32, and many in float64, where rounding is out of the way."""
+"""MJX against C MuJoCo on the same model: single steps in float32, and many in float64, without the rounding."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 NUM_ENVS = 4  # as in tests/conformance, so that programs are compiled once for both
 NUM_STATES = 64
 STEP_BOUND = 5e-4
-"""Of qpos and qvel, absolute or relative, in float32. It is upstream's own bar for one physics step; most tasks keep it over a
-whole control step. The three below are held to it over one physics step, because a contact that begins within a
+"""Of qpos and qvel, absolute or relative, in float32. It is upstream's own bar for one physics step; most tasks keep it
+over a whole control step. The three below are held to it over one physics step, because a contact that begins within a
 control step multiplies the rounding before it."""
 MANY_CONTACTS = ("ksim/Humanoid-v0", "ksim/HumanoidStandup-v0", "ksim/Ant-v0")
 ROLLED_OUT = ("ksim/HalfCheetah-v0", "ksim/Hopper-v0", "ksim/Walker2d-v0", "ksim/Humanoid-v0")
@@ -32,7 +32,9 @@ ROLLED_OUT = ("ksim/HalfCheetah-v0", "ksim/Hopper-v0", "ksim/Walker2d-v0", "ksim
 def test_one_step_from_reachable_states_is_that_of_c(id, make_env):
     task = replace(task_of(id), frame_skip=1) if id in MANY_CONTACTS else task_of(id)
     walker = make_env(id, NUM_ENVS, backend="native", autoreset_mode="same_step")
-    native, mjx = (make_env(task, NUM_ENVS, backend=backend, autoreset_mode="disabled") for backend in ("native", "mjx"))
+    native, mjx = (
+        make_env(task, NUM_ENVS, backend=backend, autoreset_mode="disabled") for backend in ("native", "mjx")
+    )
     walker.reset(seed=0)
     walker.action_space.seed(0)
     for _ in range(NUM_STATES // NUM_ENVS):

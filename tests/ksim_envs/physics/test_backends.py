@@ -298,13 +298,16 @@ def test_changes_stay_exact_far_from_the_origin(engine):
 
 
 def test_the_same_arguments_give_the_same_bits_whatever_happens_in_between(engine, varied):
-    other = Inputs(engine.model).vary(*INPUTS, seed=1)
+    calm, other = Inputs(engine.model), Inputs(engine.model).vary(*INPUTS, seed=1)
+    diverging = Inputs(engine.model)
+    diverging.kick[:] = 1e12
     state = engine.start(varied)
-    first = engine.step(state, varied)
+    first_calm, first = engine.step(state, calm), engine.step(state, varied)
     engine.step(poisoned(state), other)
     engine.reset(state, [3, 1], other)
-    engine.step(engine.start(other), other)
+    assert engine.step(engine.start(other), diverging)[1].all()
     assert_same_bits(engine.step(state, varied), first)
+    assert_same_bits(engine.step(state, calm), first_calm)
     assert_same_bits(engine.start(varied), state)
 
 
@@ -426,6 +429,18 @@ def test_a_state_that_is_out_of_bounds_is_flagged_as_an_input_and_comes_back_unc
     assert_same_bits(rows(after, [2]), rows(spoilt, [2]))
     others = np.delete(EVERY_ROW, 2)
     assert_same_bits(rows(after, others), rows(engine.step(clean, varied)[0], others))
+
+
+@pytest.mark.parametrize("place", ["qpos", "qvel"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
+def test_a_start_that_is_out_of_bounds_is_not_replaced_but_flagged_in_the_first_step(engine, varied, place, value):
+    others = np.delete(EVERY_ROW, 2)
+    clean = engine.start(varied)
+    getattr(varied, place)[2, 0] = value
+    state = engine.start(varied)
+    np.testing.assert_equal(engine.backend.state_dict(state)[place][2, 0], getattr(varied, place)[2, 0])
+    assert_same_bits(rows(state, others), rows(clean, others))
+    assert engine.step(state, varied)[1].tolist() == [Fault.INPUT.mask if row == 2 else 0 for row in EVERY_ROW]
 
 
 CROWD = """
