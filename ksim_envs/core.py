@@ -22,8 +22,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
+from ksim_envs.errors import ForkedProcessError
 from ksim_envs.guard import Fault
-from ksim_envs.physics import load_model, make_backend
+from ksim_envs.physics import choose_backend, load_model, make_backend
 from ksim_envs.physics.backend import Backend
 from ksim_envs.rows import CHUNK, map_rows
 from ksim_envs.tasks.task import Context, Evaluation, Model, Task, draw_start, evaluate, find_reads, total_push
@@ -366,7 +367,9 @@ def make_core(
     Raises:
         KsimError: a name does not exist or a value is not allowed.
     """
-    recipe = (os.getpid(), task, num_envs, backend, dynamics, num_threads, device)
+    _refuse_after_fork()
+    backend = choose_backend(backend)
+    recipe = (task, num_envs, backend, dynamics, num_threads, device)
     if core := _alive.get(recipe):
         return core
     reads = find_reads(task, load_model(task.model, dynamics))
@@ -385,6 +388,19 @@ def make_core(
     return core
 
 
+def _refuse_after_fork() -> None:
+    """JAX's threads do not survive a fork: what a child compiled would wait for them for ever."""
+    global _pid
+    _pid = _pid or os.getpid()
+    if _pid != os.getpid():
+        raise ForkedProcessError(
+            f"JAX was started in process {_pid} and cannot be used in its fork {os.getpid()}. Start workers with the "
+            '"spawn" or "forkserver" method (gym.make_vec: vector_kwargs={"context": "spawn"}).'
+        )
+
+
+_pid: int | None = None
+"""The process in which the first core was made."""
 _alive: WeakValueDictionary[tuple[Any, ...], Core] = WeakValueDictionary()
 """Cores in use. A core is a pure function, so sharing one cannot be noticed."""
 

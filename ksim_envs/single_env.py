@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from ksim_envs import validate
+from ksim_envs import dlpack
 from ksim_envs.errors import InvalidSeedError
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import Device, Info
@@ -86,7 +86,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             KsimError: an argument cannot be used; nothing has changed.
         """
-        if isinstance(seed, (list, tuple)):
+        if isinstance(seed, (list, tuple, np.ndarray)):
             raise InvalidSeedError(f"seed is {seed!r}; a single env takes one integer or None.")
         obs, info = self._batch.reset(seed=seed, options=options)
         super().reset(seed=None if seed is None else int(seed))
@@ -104,8 +104,9 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             KsimError: the action cannot be used, or the env must be reset first; the env is as it was.
         """
-        action = validate.actions(action, (self.mj_model.nu,), "(num_actions,)")
-        obs, reward, terminated, truncated, info = self._batch.step(action[None])
+        device = self._batch._core.backend.device
+        private = dlpack.private_actions(action, (self.mj_model.nu,), "(num_actions,)", device)
+        obs, reward, terminated, truncated, info = self._batch.step(private[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
 
     def render(self) -> np.ndarray | None:

@@ -83,14 +83,23 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         Raises:
             KsimError: a name does not exist or a value is not allowed.
         """
+        if not isinstance(task, Task):
+            raise InvalidConfigError(
+                f"task is {task!r}; it must be a Task (ksim_envs.get_task(id) gives that of an id)."
+            )
         self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
         self.output = validate.choice("output", output, validate.OUTPUTS)
         self.episode_length = task.episode_length if episode_length is None else episode_length
-        self.render_mode = render_mode and validate.choice("render_mode", render_mode, validate.RENDER_MODES)
+        if render_mode is not None:
+            validate.choice("render_mode", render_mode, validate.RENDER_MODES)
+        self.render_mode = render_mode
         self.num_rendered_envs = validate.positive_integer("num_rendered_envs", num_rendered_envs, self.num_envs)
         if num_threads is not None:
             validate.positive_integer("num_threads", num_threads)
-        self._frame = {"width": width, "height": height}
+        self._frame = {
+            "width": validate.positive_integer("width", width),
+            "height": validate.positive_integer("height", height),
+        }
         self._core = make_core(
             task, self.num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
         )
@@ -271,9 +280,13 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the physics and the renderer; called once, by `close`."""
-        if "_renderer" in self.__dict__:
-            self._renderer.close()
-        self._state = None
+        if os.getpid() != self._pid:  # a forked child has nothing to release, and a lock may be held for ever
+            return
+        with self._lock:
+            if "_renderer" in self.__dict__:
+                self._renderer.close()
+            self._state = None
+            self.closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the recipe: unpickling makes a fresh env, as Gymnasium's `EzPickle` does."""
@@ -294,14 +307,14 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @contextmanager
     def _usable(self) -> Generator[None]:
         """One thread at a time, in the process that made the env, before `close`."""
-        if self.closed:
-            raise ClosedEnvError("this env is closed; make a new one.")
         if os.getpid() != self._pid:
             raise ForkedProcessError(
                 f"this env was made in process {self._pid} and cannot be used in its fork {os.getpid()}; "
                 'make it in the child, or use multiprocessing with the "spawn" method.'
             )
         with self._lock:
+            if self.closed:
+                raise ClosedEnvError("this env is closed; make a new one.")
             yield
 
     def _reset_state(self) -> EnvState:
@@ -329,14 +342,15 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """What the core returned, in the caller's kind of array and under Gymnasium's names."""
         step = (result.obs_EL, result.reward_E, result.terminated_E, result.truncated_E, result.info)
         obs, reward, terminated, truncated, info = self._export(step)
-        ended = terminated | truncated
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and (self.output != "numpy" or ended.any()):
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and (
+            self.output != "numpy" or (terminated | truncated).any()
+        ):
             final_obs, final_info = self._export((result.final_obs_EL, result.final_info))
-            episode = {"r": final_info["episode_return"], "l": final_info["episode_length"]}
+            episode = {"r": final_info["episode_return"] + 0, "l": final_info["episode_length"] + 0}
             info |= {
                 "final_obs": final_obs,
-                "_final_obs": ended,
-                "final_info": {**final_info, "episode": episode, "_episode": ended},
-                "_final_info": ended,
+                "_final_obs": terminated | truncated,  # no two leaves share memory
+                "final_info": {**final_info, "episode": episode, "_episode": terminated | truncated},
+                "_final_info": terminated | truncated,
             }
         return obs, reward, terminated, truncated, info

@@ -25,7 +25,7 @@ def choose_backend(name: str) -> str:
     """
     if name == "auto":
         return "native" if jax.default_backend() == "cpu" else "mjx"
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise unknown_name("backend", str(name), ("auto", *BACKENDS))
     return name
 
@@ -70,6 +70,8 @@ def make_backend(
         return NativeBackend(model, num_envs, **shape, num_threads=num_threads)
     if num_threads is not None:
         raise InvalidConfigError("num_threads= is for the native backend; mjx runs where device= says.")
+    if device is not None and device not in jax.devices(getattr(device, "platform", None)):
+        raise InvalidConfigError(f"device is {device!r}; it must be one of {jax.devices()}.")
     from ksim_envs.physics.mjx import MjxBackend
 
     return MjxBackend(model, num_envs, **shape, device=device)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 import warnings
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -79,19 +81,33 @@ def max_contact_points(model: mujoco.MjModel) -> int:
 
 
 @contextlib.contextmanager
-def quiet_mujoco() -> Generator[list[str]]:
-    """Collect MuJoCo's warnings in a list instead of `MUJOCO_LOG.TXT` and standard error.
+def quiet_mujoco() -> Generator[None]:
+    """Keep MuJoCo's warnings from `MUJOCO_LOG.TXT` and standard error; what matters of them is reported as faults.
 
-    Yields:
-        The texts of the warnings, appended as they come.
+    The handler is the process's. Threads share ours, and the last to leave puts the user's back.
     """
-    texts: list[str] = []
-    previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(texts.append)
+    global _num_quiet, _users_handler
+    with _handler_lock:
+        if _num_quiet == 0:
+            _users_handler = mujoco.get_mju_user_warning()
+            mujoco.set_mju_user_warning(_ignore)
+        _num_quiet += 1
     try:
-        yield texts
+        yield
     finally:
-        mujoco.set_mju_user_warning(previous)
+        with _handler_lock:
+            _num_quiet -= 1
+            if _num_quiet == 0:
+                mujoco.set_mju_user_warning(_users_handler)
+
+
+def _ignore(text: str) -> None:
+    """A warning handler that does nothing."""
+
+
+_handler_lock = threading.Lock()
+_num_quiet = 0
+_users_handler: Any = None
 
 
 def derived_constants(model: mujoco.MjModel, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

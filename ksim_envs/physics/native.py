@@ -7,10 +7,12 @@ scratch memory, and results are the same bits for any number of threads.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +75,7 @@ class NativeBackend:
         self._columns = _carried_columns(model)
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        _batches.add(self._batch)
 
     def empty(self) -> PhysicsState:
         """See `Backend.empty`."""
@@ -244,6 +247,16 @@ class NativeBackend:
             self._batch.get_data(int(row), self._scratch)
             mujoco.mj_rnePostConstraint(self.model, self._scratch)
             self._bound["cfrc_ext"][row] = self._scratch.cfrc_ext
+
+
+def _abandon_batches() -> None:
+    """Keep a forked child from freeing its parent's batches: that would wait for threads which it does not have."""
+    for batch in list(_batches):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(batch))
+
+
+_batches: WeakSet[Batch] = WeakSet()
+os.register_at_fork(after_in_child=_abandon_batches)
 
 
 def _carried_columns(model: mujoco.MjModel) -> slice | np.ndarray:

@@ -26,11 +26,6 @@ from tests.bits import assert_same_bits, rows
 NUM_STEPS = 100
 
 
-def reported(reason):
-    """A bug that is known and not mended yet; the test fails as soon as it is, and this mark goes."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def actions_of(num_actions, num_steps=NUM_STEPS, num_envs=64):
     """Actions of the first envs do not depend on how many there are."""
     drawn = np.random.default_rng(0).uniform(-1, 1, (num_envs, num_steps, num_actions))
@@ -205,29 +200,10 @@ def humanoids(make_env):
 def test_humanoid_i_of_16_on_1_thread_equals_humanoid_i_of_64_on_4(humanoids):
     few, many = (run(env) for env in humanoids)
     assert few[1][2].any(), "no episode ended: the run does not show resets to be equal"
-    assert_same_bits(without_rewards(few), rows(without_rewards(many), range(16)))
+    assert_same_bits(few, rows(many, range(16)))
 
 
-def without_rewards(found):
-    """What `run` returned, less the rewards, which are looked at below."""
-    (obs, _), (obs_after, _, terminated, truncated, _), state = found
-    return obs, obs_after, terminated, truncated, state
-
-
-LONG_SUM = reported(
-    "rewards.py, observations.py: XLA's order of a long sum, and of `mass @ velocity`, depends on num_envs"
-)
-# Not strict: it shows on processors with FMA, and there in the programs that LLVM happens to make.
-FUSED = pytest.mark.xfail(strict=False, reason="rewards.py: LLVM fuses multiply and add in some rows and not in others")
-NOT_YET = {
-    "ksim/Humanoid-v0": LONG_SUM,
-    "ksim/HumanoidStandup-v0": LONG_SUM,
-    "ksim/Ant-v0": LONG_SUM,
-    "ksim/Pusher-v0": FUSED,
-}
-
-
-@pytest.mark.parametrize("id", [pytest.param(id, marks=NOT_YET.get(id, ())) for id in BUILT_IN])
+@pytest.mark.parametrize("id", BUILT_IN)
 def test_the_terms_of_every_task_give_a_row_the_same_bits_whatever_the_number_of_envs(make_tiny_core, id):
     core = make_tiny_core(get_task(id), num_envs=64, backend="native")
     draw = np.random.default_rng(0).normal

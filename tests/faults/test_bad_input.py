@@ -110,11 +110,6 @@ def read_only(array):
     return array
 
 
-def reported(reason):
-    """A bug that is known and not mended yet; the test fails as soon as it is, and this mark goes."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def table(cases, marks=None):
     """The cases of a table as parameters, under their names."""
     marks = marks or {}
@@ -246,9 +241,7 @@ def test_rounded_actions_step_like_their_float32_values(pair, convert):
     assert_same_bits(pair.env.step(convert(action)), pair.twin.step(action))
 
 
-@pytest.mark.parametrize(
-    "kind", ["vector", pytest.param("single", marks=reported("single_env.py: refuses it, as NumPy has no bfloat16"))]
-)
+@pytest.mark.parametrize("kind", ["vector", "single"])
 def test_a_torch_bfloat16_action_steps_like_its_float32_values(make_env, kind):
     pair = make_pair(make_env, kind)
     action = np.full_like(pair.action, 0.5)
@@ -349,7 +342,7 @@ def test_none_in_a_list_of_seeds_goes_on_with_what_the_env_has(vector_pair):
 
 @pytest.mark.parametrize(
     "seed",
-    [[7], (7,), pytest.param(np.array([7]), marks=reported("single_env.py: resets, then int(seed) raises TypeError"))],
+    [[7], (7,), np.array([7])],
     ids=["list", "tuple", "array"],
 )
 def test_a_single_env_takes_no_list_of_seeds(single_pair, seed):
@@ -488,16 +481,10 @@ WRONG_CONSTRUCTION = {
     "device_unknown": ({"backend": "mjx", "device": "banana"}, InvalidConfigError, "device"),
     "backend_list": ({"backend": ["native"]}, UnknownNameError, "backend"),
 }
-REPORTED = {
-    "width_0": reported("vector_env.py: width is looked at when the first frame is drawn"),
-    "height_str": reported("vector_env.py: height is looked at when the first frame is drawn"),
-    "device_unknown": reported("mjx.py: jax.default_device raises ValueError, and AttributeError follows 'cpu'"),
-    "backend_list": reported("core.py: the recipe is hashed before names are looked at"),
-}
 VECTOR_ONLY = ("num_envs", "output", "autoreset_mode", "num_rendered_envs")
 
 
-@pytest.mark.parametrize("keywords, error, words", table(WRONG_CONSTRUCTION, REPORTED))
+@pytest.mark.parametrize("keywords, error, words", table(WRONG_CONSTRUCTION))
 def test_a_wrong_argument_of_a_vector_env_is_refused(keywords, error, words):
     with pytest.raises(error) as raised:
         KsimVectorEnv(tiny.HOPPER_LIKE, **{"num_envs": 4, "backend": "native", **keywords})
@@ -509,14 +496,13 @@ SINGLE_CONSTRUCTION = {
 }
 
 
-@pytest.mark.parametrize("keywords, error, words", table(SINGLE_CONSTRUCTION, REPORTED))
+@pytest.mark.parametrize("keywords, error, words", table(SINGLE_CONSTRUCTION))
 def test_a_wrong_argument_of_a_single_env_is_refused(keywords, error, words):
     with pytest.raises(error) as raised:
         KsimEnv(tiny.HOPPER_LIKE, **{"backend": "native", **keywords})
     assert words in str(raised.value)
 
 
-@reported("vector_env.py: AttributeError, 'str' object has no attribute 'episode_length'")
 @pytest.mark.parametrize("task", ["ksim/Hopper-v0", None, 3], ids=str)
 @pytest.mark.parametrize("make", [KsimEnv, lambda task: KsimVectorEnv(task, 2)], ids=["single", "vector"])
 def test_a_task_of_the_wrong_type_is_refused(make, task):

@@ -32,11 +32,6 @@ NUM_ENVS = 4
 ACTION = np.full((NUM_ENVS, 2), 0.3, np.float32)
 
 
-def reported(reason):
-    """A bug that is known and not mended yet; the test fails as soon as it is, and this mark goes."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 @pytest.fixture
 def make(make_env):
     """Builds tiny native envs, all on one core."""
@@ -123,7 +118,6 @@ def test_envs_that_are_stepped_in_threads_of_their_own_do_not_meet(make):
     assert_same_bits(found, [run(env, action)() for env, action in zip(lone, actions, strict=True)])
 
 
-@reported("vector_env.py: `closed` is looked at before the lock is taken, and `close` does not take it")
 @pytest.mark.parametrize("call", [lambda env: env.step(ACTION), lambda env: env.reset()], ids=["step", "reset"])
 def test_a_call_that_waited_while_another_thread_closed_the_env_is_refused(make, call):
     env, outcome = make(), []
@@ -245,7 +239,6 @@ def test_a_forked_child_may_close_the_env_and_its_parent_goes_on(make):
 
 
 @needs_fork
-@reported("core.py: JAX's threads do not survive the fork; AsyncVectorEnv with its default context hangs like this")
 def test_making_an_env_in_a_forked_child_is_refused_and_does_not_hang(make):
     make().step(ACTION)
     child = in_child(lambda: KsimVectorEnv(tiny.HOPPER_LIKE, 2, backend="native").reset(seed=0))
@@ -438,7 +431,6 @@ def test_the_users_own_warning_handler_is_put_back_and_hears_nothing_of_ours(mak
     assert users_handler == []
 
 
-@reported("model.py: the last of two threads puts back the other's handler, which then swallows all warnings for ever")
 def test_the_users_own_warning_handler_is_put_back_when_two_envs_overlap(users_handler):
     first, second = contextlib.ExitStack(), contextlib.ExitStack()
     first.enter_context(quiet_mujoco())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ksim_envs
+from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.registration import BUILT_IN
 
 NUM_ENVS, NUM_STEPS = 5, 700
@@ -84,7 +85,8 @@ def rollout(task_id, env):
 
 @pytest.fixture
 def gymnasium_env(task_id):
-    env = gym.make(task_id.replace("ksim/", "").replace("-v0", "-v5"))
+    with quiet_mujoco():  # two of the model files use an attribute that MuJoCo warns of
+        env = gym.make(task_id.replace("ksim/", "").replace("-v0", "-v5"))
     env.reset(seed=0)
     yield env
     env.close()
