@@ -125,14 +125,14 @@ class Core:
         physics, physics_fault_E = self.backend.step(state.physics, action_EA[:, None], steps_E, push_EL, fields)
 
         # 3 Health check. A row with a fault was not stepped, so its terms see the state before.
-        terms = self._evaluate(replace(state, physics=physics), action_EA)
+        step_E = state.step_E + active_E
+        terms = self._evaluate(replace(state, physics=physics, step_E=step_E), action_EA)
         fault_E |= physics_fault_E | guard.fault_if(~guard.healthy(terms), Fault.TERM)
         fault_E = jnp.where(active_E, fault_E, 0)
         diverged_E = fault_E != 0
         counted_E = active_E & ~diverged_E
 
         # 4 Terminations and time limit.
-        step_E = state.step_E + active_E
         limit = self.task.episode_length if episode_length is None else episode_length
         terminated_E = counted_E & terms.terminated
         truncated_E = active_E & (diverged_E | (step_E >= limit))
@@ -268,20 +268,20 @@ class Core:
     def _pushes(self, state: EnvState) -> Push | None:
         if not self.task.events:
             return None
-        return self._vmapped(total_push, state, self._no_actions(self.num_envs))
+        return self._vmapped(total_push, state, self._no_actions(self.num_envs), self._chunk)
 
     def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
-        return self._vmapped(evaluate, state, action_EA)
+        return self._vmapped(evaluate, state, action_EA, self._chunk)
 
-    def _vmapped(self, function: Any, state: EnvState, action_EA: Array) -> Any:
-        """`function(task, view, ctx)` of every row."""
+    def _vmapped(self, function: Any, state: EnvState, action_EA: Array, chunk: int | None) -> Any:
+        """`function(task, view, ctx)` of every row, so many at a time."""
 
         def one(state: EnvState, action: Array) -> Any:
             key = jax.random.fold_in(episode_key(state.key_E, state.episode_E), state.step_E)
             return function(self.task, state.physics.view, self._context(key, action, state.model_fields))
 
         rows = replace(state, fault_count_EC=None, obs_EL=None, metrics={})
-        return map_rows(one, rows, action_EA, chunk=self._chunk)
+        return map_rows(one, rows, action_EA, chunk=chunk)
 
     def _context(self, key: Array, action: Array, model_fields: dict[str, Array]) -> Context:
         return Context(
@@ -320,8 +320,16 @@ class Core:
             needs_reset_E=state.needs_reset_E.at[rows_R].set(False, mode="drop"),
         )
         rows = rows_of(fresh)
-        terms = self._evaluate(rows, self._no_actions(len(rows_R)))
-        return replace(fresh, obs_EL=write(state.obs_EL, terms.obs), metrics=write(state.metrics, terms.metrics))
+        terms = self._vmapped(evaluate, rows, self._no_actions(len(rows_R)), chunk=None)
+        unhealthy_R = ~guard.healthy(terms)
+        terms = guard.zero_rows(unhealthy_R, terms)
+        fault_R = guard.fault_if(unhealthy_R, Fault.TERM)
+        return replace(
+            fresh,
+            fault_count_EC=write(state.fault_count_EC, guard.count(rows.fault_count_EC, fault_R)),
+            obs_EL=write(state.obs_EL, terms.obs),
+            metrics=write(state.metrics, terms.metrics),
+        )
 
     def _draw(self, key: Array) -> tuple[Array, Array, dict[str, Array]]:
         """The first qpos, qvel and model fields of one row's episode."""

@@ -115,6 +115,8 @@ class MjxBackend:
     ) -> tuple[PhysicsState, Array]:
         """See `Backend.step`."""
         stepped, fault_E = jax.vmap(self._step_row)(state, ctrl_ESL, push_EL, model_fields)
+        carried = {name: state.integration[name] for name in CARRIED}
+        fault_E = jnp.where(guard.healthy(carried), fault_E, Fault.INPUT.mask)
         fault_E = jnp.where(active_E, fault_E, 0)
         return guard.keep_rows(active_E & (fault_E == 0), stepped, state), fault_E
 
