@@ -26,7 +26,7 @@ from ksim_envs.errors import ForkedProcessError
 from ksim_envs.guard import Fault
 from ksim_envs.physics import choose_backend, load_model, make_backend
 from ksim_envs.physics.backend import Backend
-from ksim_envs.rows import CHUNK, map_rows
+from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
 from ksim_envs.tasks.task import Context, Evaluation, Model, Task, draw_start, evaluate, find_reads, total_push
 from ksim_envs.types import Device, EnvState, Info, Push, StepResult
 
@@ -185,7 +185,7 @@ class Core:
         Returns:
             The batch.
         """
-        chunk = self._chunk or max(1, self.num_envs // 16)
+        chunk = RESET_CHUNK if self._chunk else max(1, self.num_envs // 16)
 
         def reset_chunk(carry: tuple[EnvState, Array]) -> tuple[EnvState, Array]:
             state, pending_E = carry

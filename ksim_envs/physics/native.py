@@ -195,7 +195,8 @@ class NativeBackend:
         if push_EL is not None:
             batch.bind("qvel")[:] += push_EL.qvel_kick
         batch.warning[:] = 0
-        failed = self._failures(lambda: batch.rollout(self._frame_skip, control=ctrl_ESL[ids], ids=ids, record=()))
+        control = ctrl_ESL if len(ids) == self.num_envs else ctrl_ESL[ids]
+        failed = self._failures(lambda: batch.rollout(self._frame_skip, control=control, ids=ids, record=()))
         if self._calls_rne:
             self._fill_cfrc_ext(ids)
         fault_E = np.where(usable_E, self._faults(failed), np.uint32(guard.Fault.INPUT.mask))
