@@ -88,6 +88,8 @@ def bench(
     _print("\n".join(f"{name}: {value}" for name, value in benchmark.method().items()))
     for rows in benchmark.run(config):
         _print("\n" + benchmark.table(rows))
+        cold = benchmark.cold_start(rows[0].id, backend, rows[0].num_envs)
+        _print("cold start, in a new process: " + ", ".join(f"{name} {value:.1f} s" for name, value in cold.items()))
     return 0
 
 

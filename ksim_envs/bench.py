@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -31,8 +31,12 @@ from ksim_envs.core import Autoreset, Core
 from ksim_envs.physics import choose_backend
 from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.registration import get_task, task_ids
+from ksim_envs.types import EnvState
 from ksim_envs.validate import positive_integer
 from ksim_envs.vector_env import KsimVectorEnv
+
+OPPONENT_STEPS = 10
+"""How many times as many control steps an opponent does in a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +74,23 @@ class Row:
     """Fastest round divided by slowest."""
     ratio: float
     """The vector env's rate divided by this contestant's, the median of the rounds' ratios."""
-    first_call: float
-    """s, the contestant's first round less the median one: compilation and other set-up."""
+    first_round: float
+    """s, the first round less the median one: compilation. The vector env is compiled before: see `cold_start`."""
 
 
-Contestant = tuple[str, int, Callable[[], int]]
-"""A name, a number of envs, and a function that runs one round and returns the number of env steps it did."""
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """Something that can be timed, round by round."""
+
+    name: str
+    num_envs: int
+    num_steps: int
+    """Control steps of every env in one round."""
+    prepare: Callable[[], Any]
+    """Bring it to the round's start; not timed."""
+    run: Callable[[Any], None]
+    """Do the round, from what `prepare` returned; timed."""
+    close: Callable[[], Any] = lambda: None
 
 
 def run(config: BenchConfig) -> Iterator[list[Row]]:
@@ -101,6 +116,8 @@ def run(config: BenchConfig) -> Iterator[list[Row]]:
             )
             contestants = [*_ours(env, config.num_steps), *(_opponents(id, config) if config.opponents else ())]
             rows = _measure(id, contestants, config.num_rounds)
+            for contestant in contestants:
+                contestant.close()
             env.close()
             if config.csv:
                 _append(config.csv, rows)
@@ -109,10 +126,10 @@ def run(config: BenchConfig) -> Iterator[list[Row]]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned text."""
-    lines = [("task", "contestant", "envs", "env steps/s", "spread", "vector env / it", "first call")]
+    lines = [("task", "contestant", "envs", "env steps/s", "spread", "vector env / it", "compile")]
     for row in rows:
         numbers = (f"{row.num_envs}", f"{row.steps_per_second:,.0f}", f"{row.spread:.2f}", f"{row.ratio:.2f}")
-        lines.append((row.id, row.contestant, *numbers, f"{row.first_call:.1f} s"))
+        lines.append((row.id, row.contestant, *numbers, f"{row.first_round:.1f} s"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -147,7 +164,7 @@ def cold_start(id: str, backend: str = "auto", num_envs: int = 2048) -> dict[str
         num_envs: number of envs.
 
     Returns:
-        `"import"` and `"first_step"` in s.
+        `"import"`, and all of it, in s.
     """
     program = (
         "import time; t = time.perf_counter(); import ksim_envs; done = time.perf_counter() - t\n"
@@ -156,7 +173,7 @@ def cold_start(id: str, backend: str = "auto", num_envs: int = 2048) -> dict[str
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported, stepped = map(float, result.stdout.split())
-    return {"import": imported, "first_step": stepped}
+    return {"import": imported, "import, make, reset and first step": stepped}
 
 
 @dataclass(frozen=True)
@@ -171,25 +188,24 @@ class _Recording:
 
 def _ours(env: KsimVectorEnv, num_steps: int) -> Iterator[Contestant]:
     recording = _record(env, num_steps)
-    core, steps = env._core, num_steps * env.num_envs  # pyright: ignore[reportPrivateUsage]
+    core = env._core  # pyright: ignore[reportPrivateUsage]
+    contestant = partial(Contestant, num_envs=env.num_envs, num_steps=num_steps)
 
-    def vector_env() -> int:
-        env.reset(seed=0)
+    def vector_env(_: Any) -> None:
         for action in recording.actions:
             env.step(action)
-        return steps
 
     action_TEA = jnp.asarray(np.stack(recording.actions))
-    scan = jax.jit(partial(_scan, core))
-
-    def functional() -> int:
-        scan(core.keys(0), action_TEA).block_until_ready()
-        return steps
-
+    reset, scan = jax.jit(core.reset), jax.jit(partial(_scan, core))
     bare = {"native": _bare_native, "mjx": _bare_mjx}[env.backend]
-    yield "vector env", env.num_envs, vector_env
-    yield "functional core, jitted scan", env.num_envs, functional
-    yield "bare engine, same physics", env.num_envs, bare(core, core.backend, recording)
+    prepare, run = bare(core, core.backend, recording)
+    yield contestant(name="vector env", prepare=lambda: env.reset(seed=0), run=vector_env)
+    yield contestant(
+        name="functional core, jitted scan",
+        prepare=lambda: jax.block_until_ready(reset(core.keys(0))),
+        run=lambda state: jax.block_until_ready(scan(state, action_TEA)),
+    )
+    yield contestant(name="bare engine, same physics", prepare=prepare, run=run)
 
 
 def _record(env: KsimVectorEnv, num_steps: int) -> _Recording:
@@ -211,15 +227,15 @@ def _state(env: KsimVectorEnv) -> tuple[np.ndarray, np.ndarray]:
     return state["qpos"], state["qvel"]
 
 
-def _scan(core: Core, key_E: Array, action_TEA: Array) -> Array:
+def _scan(core: Core, state: EnvState, action_TEA: Array) -> Array:
     def step(state: Any, action_EA: Array) -> tuple[Any, Array]:
         state, result = core.step(state, action_EA)
         return state, result.reward_E.sum()
 
-    return jax.lax.scan(step, core.reset(key_E), action_TEA)[1].sum()
+    return jax.lax.scan(step, state, action_TEA)[1].sum()
 
 
-def _bare_native(core: Core, backend: Any, recording: _Recording) -> Callable[[], int]:
+def _bare_native(core: Core, backend: Any, recording: _Recording) -> tuple[Callable[[], Any], Callable[[Any], None]]:
     from mujoco.batch import Batch
 
     batch = Batch(backend.model, core.num_envs, backend.num_threads)
@@ -230,19 +246,17 @@ def _bare_native(core: Core, backend: Any, recording: _Recording) -> Callable[[]
         batch.qvel[slice(None) if ids is None else ids] = qvel
         batch.forward(ids)
 
-    def bare() -> int:
-        reset(None, *recording.start)
+    def bare(_: Any) -> None:
         for action, ended, state in zip(recording.actions, recording.ended, recording.states, strict=True):
             batch.ctrl[:] = action
             batch.step(nstep=core.task.frame_skip)
             if len(ended):
                 reset(ended, *state)
-        return core.num_envs * len(recording.actions)
 
-    return bare
+    return lambda: reset(None, *recording.start), bare
 
 
-def _bare_mjx(core: Core, backend: Any, recording: _Recording) -> Callable[[], int]:
+def _bare_mjx(core: Core, backend: Any, recording: _Recording) -> tuple[Callable[[], Any], Callable[[Any], None]]:
     from mujoco import mjx
 
     from ksim_envs.physics.mjx_contacts import contacts_as_in_c
@@ -265,14 +279,12 @@ def _bare_mjx(core: Core, backend: Any, recording: _Recording) -> Callable[[], i
     first = jax.vmap(lambda qpos, qvel: data.replace(qpos=qpos, qvel=qvel))(*map(jnp.asarray, recording.start))
     inputs = [_dense(core, *step) for step in zip(recording.actions, recording.ended, recording.states, strict=True)]
 
-    def bare() -> int:
-        data_E = first
+    def bare(data_E: Any) -> None:
         for action, ended, qpos, qvel in inputs:
             data_E = step(data_E, action, ended, qpos, qvel)
-        data_E.qpos.block_until_ready()
-        return core.num_envs * len(inputs)
+        jax.block_until_ready(data_E.qpos)
 
-    return bare
+    return lambda: first, bare
 
 
 def _dense(
@@ -292,17 +304,15 @@ def _opponents(id: str, config: BenchConfig) -> Iterator[Contestant]:
     name = id.removeprefix("ksim/").replace("-v0", "-v5")
     if name not in gym.registry:
         return
-    with quiet_mujoco():
-        yield "gymnasium sync", 8, _loop(gym.make_vec(name, num_envs=8, vectorization_mode="sync"), config.num_steps)
-        yield "gymnasium async", 8, _loop(_async(name), config.num_steps)
+    with quiet_mujoco(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecated attributes in its model files
+        yield _opponent("gymnasium sync", gym.make_vec(name, num_envs=8, vectorization_mode="sync"), 8, config)
+        yield _opponent("gymnasium async", _async(name), 8, config)
     if util.find_spec("envpool"):
         import envpool
 
-        yield (
-            "envpool",
-            64,
-            _loop(envpool.make_gymnasium(name, num_envs=64, num_threads=os.cpu_count()), config.num_steps),
-        )
+        envs = envpool.make_gymnasium(name, num_envs=64, num_threads=os.cpu_count())
+        yield _opponent("envpool", envs, 64, config)
 
 
 def _async(name: str) -> Any:
@@ -310,50 +320,47 @@ def _async(name: str) -> Any:
     return gym.make_vec(name, num_envs=8, vectorization_mode="async", vector_kwargs={"context": "forkserver"})
 
 
-def _loop(envs: Any, num_steps: int) -> Callable[[], int]:
-    """Random actions, drawn beforehand; the first call resets."""
-    num_envs = getattr(envs, "num_envs", None) or len(envs)
-    low, high = (
-        envs.single_action_space.low,
-        envs.single_action_space.high if hasattr(envs, "single_action_space") else (-1, 1),
-    )
-    actions = np.random.default_rng(0).uniform(low, high, (num_steps, num_envs, *low.shape)).astype(np.float32)
+def _opponent(name: str, envs: Any, num_envs: int, config: BenchConfig) -> Contestant:
+    """Random actions, drawn beforehand; more steps than our large batches take, as there are fewer envs."""
+    num_steps, space = OPPONENT_STEPS * config.num_steps, envs.single_action_space
+    actions = np.random.default_rng(0).uniform(space.low, space.high, (num_steps, num_envs, *space.shape))
+    actions = actions.astype(np.float32)
     envs.reset()
 
-    def loop() -> int:
+    def loop(_: Any) -> None:
         for action in actions:
             envs.step(action)
-        return num_steps * num_envs
 
-    return loop
+    return Contestant(
+        name=name, num_envs=num_envs, num_steps=num_steps, prepare=lambda: None, run=loop, close=envs.close
+    )
 
 
 def _measure(id: str, contestants: Sequence[Contestant], num_rounds: int) -> list[Row]:
     """Run the contestants in turn, so that a machine whose speed drifts is fair to all."""
-    first = [_timed(round_)[1] for _, _, round_ in contestants]
-    rounds = [[_timed(round_) for _, _, round_ in contestants] for _ in range(num_rounds)]
-    rates = [[steps / seconds for steps, seconds in round_] for round_ in rounds]
-    rows = []
-    for i, (name, num_envs, _) in enumerate(contestants):
-        own = [rate[i] for rate in rates]
-        rows.append(
-            Row(
-                id=id,
-                contestant=name,
-                num_envs=num_envs,
-                steps_per_second=statistics.median(own),
-                spread=max(own) / min(own),
-                ratio=statistics.median(rate[0] / rate[i] for rate in rates),
-                first_call=max(0.0, first[i] - statistics.median(round_[i][1] for round_ in rounds)),
-            )
+    first = [_timed(contestant) for contestant in contestants]
+    seconds = np.array([[_timed(contestant) for contestant in contestants] for _ in range(num_rounds)])
+    rates = np.array([one.num_envs * one.num_steps for one in contestants]) / seconds
+    return [
+        Row(
+            id=id,
+            contestant=contestant.name,
+            num_envs=contestant.num_envs,
+            steps_per_second=float(np.median(rates[:, i])),
+            spread=float(rates[:, i].max() / rates[:, i].min()),
+            ratio=float(np.median(rates[:, 0] / rates[:, i])),
+            first_round=max(0.0, first[i] - float(np.median(seconds[:, i]))),
         )
-    return rows
+        for i, contestant in enumerate(contestants)
+    ]
 
 
-def _timed(round_: Callable[[], int]) -> tuple[int, float]:
+def _timed(contestant: Contestant) -> float:
+    """Seconds of one round."""
+    prepared = contestant.prepare()
     start = time.perf_counter()
-    steps = round_()
-    return steps, time.perf_counter() - start
+    contestant.run(prepared)
+    return time.perf_counter() - start
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
