@@ -28,11 +28,11 @@ import numpy as np
 from jax import Array
 
 from ksim_envs.core import Autoreset, Core
-from ksim_envs.physics import choose_backend
+from ksim_envs.physics import check_dynamics, choose_backend
 from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.registration import get_task, task_ids
 from ksim_envs.types import EnvState
-from ksim_envs.validate import positive_integer
+from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
 from ksim_envs.vector_env import KsimVectorEnv
 
 OPPONENT_STEPS = 10
@@ -58,7 +58,7 @@ class BenchConfig:
     opponents: bool = True
     """Whether to run Gymnasium's vector envs and EnvPool too, where they are installed."""
     csv: Path | None = None
-    """A file to write the rows to."""
+    """A file to append the rows to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +109,9 @@ def run(config: BenchConfig) -> Iterator[list[Row]]:
     backend = choose_backend(config.backend)
     for name in ("num_steps", "num_rounds"):
         positive_integer(name, getattr(config, name))
+    check_dynamics(config.dynamics)
+    for num_envs in config.num_envs:
+        positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
     for id, task in tasks:
         for num_envs in config.num_envs:
             env = KsimVectorEnv(
@@ -150,6 +153,7 @@ def method() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: _version(name) for name in packages},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "dynamics": "ours as chosen; Gymnasium's and EnvPool's are the model file's (mostly RK4, often PGS)",
         "method": "contestants in turn, one round each; the median round; "
         "the bare engine replays the vector env's physics",
     }
@@ -302,7 +306,7 @@ def _dense(
 def _opponents(id: str, config: BenchConfig) -> Iterator[Contestant]:
     """Gymnasium's and EnvPool's v5 task of the same name, each in a size that suits it."""
     name = id.removeprefix("ksim/").replace("-v0", "-v5")
-    if name not in gym.registry:
+    if name not in gym.registry or not util.find_spec("imageio"):  # which Gymnasium's MuJoCo envs import
         return
     with quiet_mujoco(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecated attributes in its model files

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Key
 from ksim_envs import guard
 from ksim_envs.errors import ForkedProcessError
 from ksim_envs.guard import Fault
-from ksim_envs.physics import choose_backend, load_model, make_backend
+from ksim_envs.physics import check_device, check_dynamics, choose_backend, load_model, make_backend
 from ksim_envs.physics.backend import Backend
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
 from ksim_envs.tasks.task import Context, Evaluation, Model, Task, draw_start, evaluate, find_reads, total_push
@@ -43,7 +43,7 @@ class Autoreset(IntEnum):
 class Core:
     """One task on one backend for `num_envs` rows.
 
-    Its methods are pure: use them under `jit`, `scan`, `grad`, `shard_map`.
+    Its methods are pure: use them under `jit` and `scan`.
     """
 
     task: Task
@@ -79,7 +79,9 @@ class Core:
 
     def keys_of(self, seeds: Sequence[int]) -> Key[Array, "E"]:
         """One key for each env from a seed of its own: that of env 0 under `keys(seed)`."""
-        return jnp.stack([jax.random.fold_in(root_key(seed), 0) for seed in seeds])
+        words = np.array([(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds], np.uint32)
+        with jax.default_device(self.backend.device):
+            return jax.vmap(jax.random.fold_in, (0, None))(jax.random.wrap_key_data(words, impl="threefry2x32"), 0)
 
     def reset(self, key_E: Key[Array, "E"], start: dict[str, Array] | None = None) -> EnvState:
         """Begin an episode in every row.
@@ -117,7 +119,7 @@ class Core:
 
         # 1 Commands and action delay become controls for each substep.
         action_EA, fault_E = self._bounded(action_EA)
-        push_EL, fields = self._pushes(state), state.model_fields
+        push_EL, fields = self._pushes(state, action_EA), state.model_fields
         fault_E |= guard.fault_if(~guard.healthy((push_EL, fields)), Fault.INPUT)
 
         # 2 Physics substeps.
@@ -265,10 +267,8 @@ class Core:
         bounded_EA = jnp.clip(jnp.where(finite_E[:, None], action_EA, 0.0), low, high)
         return bounded_EA, guard.fault_if(~finite_E, Fault.ACTION)
 
-    def _pushes(self, state: EnvState) -> Push | None:
-        if not self.task.events:
-            return None
-        return self._vmapped(total_push, state, self._no_actions(self.num_envs), self._chunk)
+    def _pushes(self, state: EnvState, action_EA: Array) -> Push | None:
+        return self._vmapped(total_push, state, action_EA, self._chunk) if self.task.events else None
 
     def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
         return self._vmapped(evaluate, state, action_EA, self._chunk)
@@ -377,7 +377,8 @@ def make_core(
     """
     _refuse_after_fork()
     backend = choose_backend(backend)
-    recipe = (task, num_envs, backend, dynamics, num_threads, device)
+    check_dynamics(dynamics)
+    recipe = (task, num_envs, backend, dynamics, num_threads, None if device is None else check_device(device))
     if core := _alive.get(recipe):
         return core
     reads = find_reads(task, load_model(task.model, dynamics))
@@ -410,7 +411,7 @@ def _refuse_after_fork() -> None:
 _pid: int | None = None
 """The process in which the first core was made."""
 _alive: WeakValueDictionary[tuple[Any, ...], Core] = WeakValueDictionary()
-"""Cores in use. A core is a pure function, so sharing one cannot be noticed."""
+"""Cores in use. A core is a pure function, so equal envs can share one (on native their steps then take turns)."""
 
 
 def root_key(seed: int) -> Array:

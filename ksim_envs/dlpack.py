@@ -40,14 +40,17 @@ class Exporter:
         self._convert = {"numpy": _owned_numpy, "jax": lambda leaf: leaf, "torch": _torch_converter(output)}[output]
         self._is_fused = output == "numpy" and device.platform != "cpu"
         # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel
-        # on another stream still reads it. Two steps of references outlast any kernel of an ordinary loop.
-        self._recent: deque[Tree] = deque(maxlen=2)
+        # on another stream still reads it. Two steps of references (up to two exports each) outlast any kernel of an
+        # ordinary loop.
+        self._keeps = output == "torch" and device.platform != "cpu"
+        self._recent: deque[Tree] = deque(maxlen=4)
 
     def __call__(self, tree: Tree) -> Any:
         """The tree with its leaves converted."""
         if self._is_fused:
             return jax.tree.map(np.array, jax.device_get(tree))
-        self._recent.append(tree)
+        if self._keeps:
+            self._recent.append(tree)
         return jax.tree.map(self._convert, tree)
 
 

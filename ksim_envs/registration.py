@@ -141,7 +141,7 @@ def make_functional(
         device: mjx only; None for JAX's default device.
 
     Returns:
-        The core, whose methods may be used under `jit`, `scan`, `grad` (mjx) and `shard_map`.
+        The core, whose methods may be used under `jit` and `scan`.
 
     Raises:
         KsimError: a name does not exist or a value is not allowed.

@@ -1,4 +1,4 @@
-"""What `import ksim_envs` sets up in the process: an XLA flag, JAX's compilation cache, and quiet imports.
+"""What `import ksim_envs` sets up in the process: XLA flags, JAX's compilation cache, and quiet imports.
 
 This must work before JAX is imported (XLA reads its flags when a backend starts, JAX its variables when it is imported)
 and after. So it speaks through environment variables and `sys.modules`, and never imports JAX itself.

@@ -44,6 +44,8 @@ def autoreset_mode(value: AutoresetMode | str) -> AutoresetMode:
     """The mode, from a member of Gymnasium's enum, its value ("NextStep") or its name ("next_step", in any case)."""
     if isinstance(value, AutoresetMode):
         return value
+    if isinstance(value, Autoreset):
+        return AutoresetMode[value.name]
     for mode in AutoresetMode:
         if str(value).lower() in (mode.value.lower(), mode.name.lower()):
             return mode

@@ -194,10 +194,11 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             mask, start = validate.reset_options(options, self.num_envs, {"qpos": model.nq, "qvel": model.nv})
             if self._state is None and not mask.all():
                 raise ResetNeededError("the first reset must be of all envs; call reset() without reset_mask once.")
-            super().reset(seed=seed if isinstance(seed, int) else None)
             state = self._seeded(seed, mask)
             encoded = {name: self._core.backend.exact(values) for name, values in start.items()}
+            self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self._core.compiled_reset(state, mask, encoded)
+            super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
                 info |= {f"_{name}": mask.copy() for name in info}
@@ -227,6 +228,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 validate.none_waits(np.asarray(state.needs_reset_E))
             mode = validate.autoreset_number(self.autoreset_mode)
+            self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self._core.compiled_step(state, action_EA, mode, np.int32(self.episode_length))
             return self._delivered(result)
 
@@ -255,11 +257,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of the batch, or read an attribute, and return the result once for each env.
 
-        A tuple or an array of length `num_envs` is taken apart, so that `call("render")` gives each env its frame.
+        An array of length `num_envs` is taken apart, and so are the frames of `render` when each env has one.
         """
         value = getattr(self, name)
         value = value(*args, **kwargs) if callable(value) else value
-        if isinstance(value, (tuple, np.ndarray)) and len(value) == self.num_envs:
+        is_per_env = isinstance(value, np.ndarray) or (name == "render" and isinstance(value, tuple))
+        if is_per_env and len(value) == self.num_envs:
             return tuple(value)
         return (value,) * self.num_envs
 
@@ -279,7 +282,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         setattr(self, name, values)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Release the physics and the renderer; called once, by `close`."""
+        """Release state and renderer; called once, by `close`. The physics goes with the last env that shares it."""
         if os.getpid() != self._pid:  # a forked child has nothing to release, and a lock may be held for ever
             return
         with self._lock:

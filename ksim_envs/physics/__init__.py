@@ -9,10 +9,18 @@ import mujoco
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.physics.backend import Backend
-from ksim_envs.physics.model import load_model
+from ksim_envs.physics.model import check_dynamics, load_model
 from ksim_envs.types import Device
 
-__all__ = ["BACKENDS", "Backend", "choose_backend", "load_model", "make_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "check_device",
+    "check_dynamics",
+    "choose_backend",
+    "load_model",
+    "make_backend",
+]
 
 BACKENDS = ("native", "mjx")
 
@@ -28,6 +36,17 @@ def choose_backend(name: str) -> str:
     if not isinstance(name, str) or name not in BACKENDS:
         raise unknown_name("backend", str(name), ("auto", *BACKENDS))
     return name
+
+
+def check_device(device: Device) -> Device:
+    """The device, which must be one of JAX's.
+
+    Raises:
+        InvalidConfigError: it is something else, such as a name.
+    """
+    if not isinstance(device, jax.Device):
+        raise InvalidConfigError(f"device is {device!r}; it must be one of {jax.devices()}.")
+    return device
 
 
 def make_backend(
@@ -70,8 +89,6 @@ def make_backend(
         return NativeBackend(model, num_envs, **shape, num_threads=num_threads)
     if num_threads is not None:
         raise InvalidConfigError("num_threads= is for the native backend; mjx runs where device= says.")
-    if device is not None and device not in jax.devices(getattr(device, "platform", None)):
-        raise InvalidConfigError(f"device is {device!r}; it must be one of {jax.devices()}.")
     from ksim_envs.physics.mjx import MjxBackend
 
     return MjxBackend(model, num_envs, **shape, device=device)

@@ -1,4 +1,4 @@
-"""The backend on MJX: MuJoCo in JAX, for accelerators, and for programs that are differentiated or sharded.
+"""The backend on MJX: MuJoCo in JAX, for accelerators.
 
 Between control steps only the integration state is carried; the rest of `mjx.Data` is rebuilt from a template inside
 the compiled program. So a state is small, a reset cannot forget a solver buffer, and no bit of a row depends on another

@@ -42,8 +42,7 @@ def load_model(
         UnknownNameError: the dynamics or the Gymnasium model does not exist.
         InvalidConfigError: the file is missing, is not valid MJCF, or its timestep or actuators cannot be used.
     """
-    if dynamics not in DYNAMICS:
-        raise unknown_name("dynamics", str(dynamics), DYNAMICS)
+    check_dynamics(dynamics)
     with quiet_mujoco(), warnings.catch_warnings():
         if source.startswith(GYMNASIUM_PREFIX):  # its files use a deprecated attribute, which users cannot mend
             warnings.simplefilter("ignore")
@@ -54,8 +53,10 @@ def load_model(
         if "cfrc_ext" in reads and spec.option.integrator != RUNGE_KUTTA:
             ask_for_cfrc_ext(spec)
         if max_contact_points is not None:
+            for numeric in [numeric for numeric in spec.numerics if numeric.name == MAX_CONTACT_POINTS]:
+                spec.delete(numeric)
             spec.add_numeric(name=MAX_CONTACT_POINTS, data=[max_contact_points], size=1)
-        return _checked(spec.compile(), source)
+        return _checked(_compiled(spec, source), source)
 
 
 def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:
@@ -78,6 +79,12 @@ def max_contact_points(model: mujoco.MjModel) -> int:
     """How many contacts of each dimension MJX keeps; -1 for all. C MuJoCo takes no notice."""
     index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, MAX_CONTACT_POINTS)
     return -1 if index < 0 else int(model.numeric_data[model.numeric_adr[index]])
+
+
+def check_dynamics(name: str) -> None:
+    """Refuse dynamics that do not exist."""
+    if not isinstance(name, str) or name not in DYNAMICS:
+        raise unknown_name("dynamics", str(name), DYNAMICS)
 
 
 @contextlib.contextmanager
@@ -166,6 +173,13 @@ def _read_spec(source: str) -> mujoco.MjSpec:
         return mujoco.MjSpec.from_file(str(_path(source)))
     except ValueError as error:
         raise InvalidConfigError(f"The model {_shown(source)} is not valid MJCF: {error}") from error
+
+
+def _compiled(spec: mujoco.MjSpec, source: str) -> mujoco.MjModel:
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise InvalidConfigError(f"The model {_shown(source)} does not compile: {error}") from error
 
 
 def _path(source: str) -> Path:
