@@ -124,14 +124,15 @@ def test_numpy_from_an_accelerator_is_fetched_at_once_and_writable(monkeypatch: 
     assert set(map(address, leaves(exported))).isdisjoint(map(address, leaves(tree)))
 
 
-@OUTPUTS
-def test_the_last_two_exports_are_kept_alive_and_no_more(output: str) -> None:
-    export = dlpack.Exporter(output, CPU)
-    trees = [jnp.full(4, i) for i in range(4)]
+@pytest.mark.parametrize(("platform", "kept"), [("cpu", 0), ("gpu", 4)])
+def test_torch_exports_of_two_steps_are_kept_alive_on_an_accelerator(platform: str, kept: int) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    export = dlpack.Exporter("torch", SimpleNamespace(platform=platform))
+    trees = [jnp.full(4, i) for i in range(6)]
     alive = [weakref.ref(tree) for tree in trees]
     while trees:
         export(trees.pop(0))
-    assert [reference() is not None for reference in alive] == [False, False, True, True]
+    assert [reference() is not None for reference in alive] == [False] * (6 - kept) + [True] * kept
 
 
 # Whose memory it is
