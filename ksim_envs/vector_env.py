@@ -46,6 +46,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         num_rendered_envs: `render` returns frames of this many envs, the first ones.
     """
 
+    _getpid = staticmethod(os.getpid)  # an attribute, because `close` may run when the interpreter has cleared this module
+
     def __init__(
         self,
         task: Task,
@@ -114,7 +116,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         self.autoreset_mode = autoreset_mode
         self._state: EnvState | None = None
         self._lock = threading.RLock()
-        self._pid = os.getpid()
+        self._pid = self._getpid()
 
     @cached_property
     def observation_space(self) -> gym.Space[Any]:
@@ -283,7 +285,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release state and renderer; called once, by `close`. The physics goes with the last env that shares it."""
-        if os.getpid() != self._pid:  # a forked child has nothing to release, and a lock may be held for ever
+        if self._getpid() != self._pid:  # a forked child has nothing to release, and a lock may be held for ever
             return
         with self._lock:
             if "_renderer" in self.__dict__:
@@ -310,9 +312,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @contextmanager
     def _usable(self) -> Generator[None]:
         """One thread at a time, in the process that made the env, before `close`."""
-        if os.getpid() != self._pid:
+        if self._getpid() != self._pid:
             raise ForkedProcessError(
-                f"this env was made in process {self._pid} and cannot be used in its fork {os.getpid()}; "
+                f"this env was made in process {self._pid} and cannot be used in its fork {self._getpid()}; "
                 'make it in the child, or use multiprocessing with the "spawn" method.'
             )
         with self._lock:
