@@ -46,7 +46,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         num_rendered_envs: `render` returns frames of this many envs, the first ones.
     """
 
-    _getpid = staticmethod(os.getpid)  # an attribute, because `close` may run when the interpreter has cleared this module
+    # an attribute, because `close` may run when the interpreter has cleared this module
+    _getpid = staticmethod(os.getpid)
 
     def __init__(
         self,
