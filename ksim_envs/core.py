@@ -117,7 +117,7 @@ class Core:
         """
         active_E = ~state.needs_reset_E
 
-        # 1 Commands and action delay become controls for each substep.
+        # 1 Actions become controls, events become pushes.
         action_EA, fault_E = self._bounded(action_EA)
         push_EL, fields = self._pushes(state, action_EA), state.model_fields
         fault_E |= guard.fault_if(~guard.healthy((push_EL, fields)), Fault.INPUT)
@@ -155,7 +155,7 @@ class Core:
             metrics=guard.keep_rows(counted_E, terms.metrics, state.metrics),
         )
 
-        # 7 Reset of the rows that ended, in this step or the last. 8 Commands and curriculum are drawn with it.
+        # 7 Reset of the rows that ended, in this step or the last.
         resets_E = jnp.where(
             autoreset == Autoreset.SAME_STEP,
             final.needs_reset_E,
@@ -163,7 +163,7 @@ class Core:
         )
         after = self.reset_rows(final, resets_E)
 
-        # 9 The observation returned.
+        # 8 The observation returned.
         return after, StepResult(
             obs_EL=after.obs_EL,
             reward_E=reward_E,

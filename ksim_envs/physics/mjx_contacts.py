@@ -1,10 +1,9 @@
 """Contacts on MJX as C MuJoCo has them: two of MJX 3.17's collision functions differ, and these stand in for them.
 
 * Plane and capsule: C always aligns the contact's tangents with the capsule's axis; MJX does not for steep capsules,
-  and the friction pyramid depends on the tangents (Ant's accelerations were off by a quarter).
-* Capsule and cylinder: MJX takes ten steps of gradient descent from two points and returns two contacts, slowly (a
-  second of CPU for seven steps); C returns one. A point's signed distance to a cylinder is convex along the capsule's
-  segment, so the closest point is found by bisection.
+  and the friction pyramid depends on the tangents (Ant's steps in contact differed).
+* Capsule and cylinder: MJX takes ten steps of gradient descent from two points and returns two contacts; C returns one.
+  A point's signed distance to a cylinder is convex along the capsule's segment, so bisection finds the closest point.
 
 They replace entries of a private table of MJX, only while one of our programs is traced: other users of MJX in the same
 process are not affected.

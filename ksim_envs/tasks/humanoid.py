@@ -43,7 +43,7 @@ HUMANOID = Task(
         "x_velocity": MassCenterVelocity(axis=0),
         "y_velocity": MassCenterVelocity(axis=1),
     },
-    max_contact_points=16,  # of 138 candidates; settled on the floor under no control it touches in 12
+    max_contact_points=16,  # more than it touches in when it lies on the floor
     camera={"trackbodyid": 1, "distance": 4.0, "lookat": (0.0, 0.0, 2.0), "elevation": -20.0},
 )
 
