@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import ksim_envs
+from ksim_envs import bench as benchmark
 from ksim_envs.errors import ConformanceError, KsimError
 
 TaskId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")]
@@ -53,42 +53,20 @@ def list_tasks() -> int:
 def bench(
     ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ID ...]")] = (),
     /,
-    backend: Literal["auto", "native", "mjx"] = "auto",
-    dynamics: Literal["fast", "gymnasium"] = "fast",
-    num_envs: tuple[int, ...] = (2048,),
-    num_steps: int = 50,
-    num_rounds: int = 5,
-    opponents: bool = True,
-    csv: Path | None = None,
+    *,
+    config: tyro.conf.OmitArgPrefixes[benchmark.BenchConfig],
 ) -> int:
     """Measure environment steps per second against the bare engine, Gymnasium and EnvPool, all in one run.
 
     Args:
         ids: the environments; all of them when none is given.
-        backend: the physics engine.
-        dynamics: the integrator and solver.
-        num_envs: batch sizes, each measured in turn.
-        num_steps: control steps in one round.
-        num_rounds: rounds of each contestant; the median counts.
-        opponents: whether to run Gymnasium's vector envs and EnvPool too, where they are installed.
-        csv: a file to append the rows to.
+        config: how to measure.
     """
-    from ksim_envs import bench as benchmark
-
-    config = benchmark.BenchConfig(
-        ids=ids,
-        backend=backend,
-        dynamics=dynamics,
-        num_envs=num_envs,
-        num_steps=num_steps,
-        num_rounds=num_rounds,
-        opponents=opponents,
-        csv=csv,
-    )
     _print("\n".join(f"{name}: {value}" for name, value in benchmark.method().items()))
-    for rows in benchmark.run(config):
+    for rows in benchmark.run(ids, config):
         _print("\n" + benchmark.table(rows))
-        cold = benchmark.cold_start(rows[0].id, backend, rows[0].num_envs)
+        ours = rows[0]
+        cold = benchmark.cold_start(ours.id, ours.num_envs, backend=ours.backend, dynamics=ours.dynamics)
         _print("cold start, in a new process: " + ", ".join(f"{name} {value:.1f} s" for name, value in cold.items()))
     return 0
 

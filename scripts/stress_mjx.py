@@ -27,7 +27,7 @@ for _ in range({num_steps}):
 
 def main() -> int:
     """Run the processes, say how each ended, and return 1 if one did not end well."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--id", default="ksim/Humanoid-v0")
     parser.add_argument("--processes", type=int, default=20)
     parser.add_argument("--num-envs", type=int, default=64)

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import ksim_envs
 from agents import cli
+from ksim_envs.bench import BenchConfig, Row
 from ksim_envs.errors import ConformanceError, InvalidConfigError
 
 
@@ -115,3 +117,57 @@ def test_cache_says_when_it_is_off(capsys, monkeypatch):
     monkeypatch.setattr("ksim_envs.runtime.cache_dir", lambda: None)
     assert exit_status(["cache"]) == 0
     assert "KSIM_CACHE_DIR" in capsys.readouterr().out
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What `bench` would have measured: ids, config and cold starts."""
+    calls = []
+    row = Row(
+        id="ksim/Ant-v0",
+        backend="mjx",
+        dynamics="gymnasium",
+        contestant="vector env",
+        num_envs=64,
+        steps_per_second=1234.0,
+        spread=1.0,
+        ratio=1.0,
+        first_round=0.0,
+    )
+    monkeypatch.setattr("ksim_envs.bench.run", lambda *args: calls.append(args) or [[row]])
+    monkeypatch.setattr("ksim_envs.bench.cold_start", lambda *args, **how: calls.append((args, how)) or {"all": 2.0})
+    return calls
+
+
+def test_bench_measures_all_tasks_with_the_settings_of_its_config_when_nothing_is_given(measured):
+    assert exit_status(["bench"]) == 0
+    assert measured[0] == ((), BenchConfig())
+
+
+def test_bench_takes_every_setting(measured):
+    args = "bench ksim/Ant-v0 ksim/Hopper-v0 --num-envs 64 128 --num-steps 40 --num-rounds 7 --no-opponents --csv F.csv"
+    assert exit_status([*args.split(), "--backend", "mjx", "--dynamics", "gymnasium"]) == 0
+    ids, config = measured[0]
+    assert ids == ("ksim/Ant-v0", "ksim/Hopper-v0")
+    assert config == BenchConfig(
+        backend="mjx",
+        dynamics="gymnasium",
+        num_envs=(64, 128),
+        num_steps=40,
+        num_rounds=7,
+        opponents=False,
+        csv=Path("F.csv"),
+    )
+
+
+def test_bench_prints_method_and_rates_and_times_a_cold_start_of_what_it_measured(measured, capsys):
+    assert exit_status(["bench", "ksim/Ant-v0"]) == 0
+    assert measured[1] == (("ksim/Ant-v0", 64), {"backend": "mjx", "dynamics": "gymnasium"})
+    printed = capsys.readouterr().out
+    assert "processor: " in printed and "1,234" in printed and "all 2.0 s" in printed
+
+
+@pytest.mark.parametrize("args", [["ksim/Anr-v0"], ["--num-envs", "0"], ["--num-rounds", "0"]])
+def test_bench_of_what_cannot_be_measured_ends_with_status_2(args, capsys):
+    assert exit_status(["bench", *args]) == 2
+    assert capsys.readouterr().err.startswith("ksim: ")
