@@ -65,6 +65,13 @@ class Core:
         """The control period in s."""
         return self.task.frame_skip * self.model.timestep
 
+    @cached_property
+    def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """(A,) float32 lower and upper bounds of the controls; +-1 for an actuator without a range."""
+        model = self.backend.model
+        low, high = np.where(model.actuator_ctrllimited[:, None] != 0, model.actuator_ctrlrange, (-1.0, 1.0)).T
+        return low.astype(np.float32), high.astype(np.float32)
+
     def keys(self, seed: int) -> Key[Array, "E"]:
         """One key for each env: `fold_in(key(seed), env_index)`. Env i has the same key whatever `num_envs` is.
 
@@ -263,7 +270,7 @@ class Core:
         """Actions clipped to their bounds, zero where not finite, and the faults for these."""
         action_EA = jnp.asarray(action_EA, jnp.float32)
         finite_E = jnp.isfinite(action_EA).all(axis=1)
-        low, high = action_bounds(self.backend.model)
+        low, high = self.action_bounds
         bounded_EA = jnp.clip(jnp.where(finite_E[:, None], action_EA, 0.0), low, high)
         return bounded_EA, guard.fault_if(~finite_E, Fault.ACTION)
 
@@ -423,9 +430,3 @@ def root_key(seed: int) -> Array:
 def episode_key(key: Array, episode: Array) -> Array:
     """The key of one episode of a row."""
     return jax.random.fold_in(key, episode)
-
-
-def action_bounds(mj_model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(nu,) float32 lower and upper bounds of the controls; +-1 for an actuator without a range."""
-    low, high = np.where(mj_model.actuator_ctrllimited[:, None] != 0, mj_model.actuator_ctrlrange, (-1.0, 1.0)).T
-    return low.astype(np.float32), high.astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from gymnasium.spaces import Box
 
-from ksim_envs.core import Core, action_bounds
+from ksim_envs.core import Core
 from ksim_envs.guard import MAX_VALUE
 
 
@@ -16,5 +16,5 @@ def observation_space(core: Core) -> Box:
 
 def action_space(core: Core) -> Box:
     """(num_actions,) float32 within the actuators' control ranges."""
-    low, high = action_bounds(core.backend.model)
+    low, high = core.action_bounds
     return Box(low, high, dtype=np.float32)
