@@ -1,6 +1,7 @@
 """The `ksim` command. Each subcommand loads what it needs when it is called, so that `ksim --help` answers at once.
 
-Exit status: 0 when all is well, 1 when `check` finds faults, 2 for a wrong argument or any other `KsimError`.
+Exit status: 0 when all is well, 1 when `check` finds faults, 2 for a wrong argument or any other `KsimError`, 128 and the
+signal's number when a signal stopped training.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import ksim_envs
+from agents import learning_commands
+from agents.errors import TrainingStopped
 from ksim_envs import bench as benchmark
 from ksim_envs.errors import ConformanceError, KsimError
 
@@ -33,7 +36,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
-        return tyro.extras.subcommand_cli_from_dict(_COMMANDS, prog="ksim", description=_DESCRIPTION, args=words)
+        commands = {**_COMMANDS, "train": learning_commands.train_command(words)}
+        return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)
+    except TrainingStopped as stop:
+        _print(f"ksim: {stop}")
+        return 128 + stop.received
     except KsimError as error:
         Console(stderr=True, soft_wrap=True).print(f"ksim: {error}", markup=False, highlight=False)
         return 2
@@ -150,4 +157,12 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 _DESCRIPTION = "Vectorized robot environments on MuJoCo physics."
-_COMMANDS = {"list": list_tasks, "bench": bench, "check": check, "doctor": doctor, "cache": cache}
+_COMMANDS = {
+    "list": list_tasks,
+    "eval": learning_commands.evaluate,
+    "video": learning_commands.video,
+    "bench": bench,
+    "check": check,
+    "doctor": doctor,
+    "cache": cache,
+}

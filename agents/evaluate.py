@@ -1,0 +1,112 @@
+"""Deterministic evaluation: one whole episode in each of a batch of envs, ours or Gymnasium's own."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ksim_envs import Autoreset, Core, EnvState
+from ksim_envs.errors import InvalidConfigError
+
+if TYPE_CHECKING:
+    from agents.ppo.policy import Policy, PolicyState
+
+EVALUATION_STREAM = 0x6576616C
+"""Sets the envs of evaluations apart from those of training with the same seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One episode of each env."""
+
+    return_E: np.ndarray  # (E,) undiscounted
+    length_E: np.ndarray  # (E,) control steps
+    num_diverged: int  # episodes that a fault of the physics cut short
+
+    def metrics(self) -> dict[str, float]:
+        """The episodes' mean, spread and length by name."""
+        return {
+            "return_mean": float(self.return_E.mean()),
+            "return_std": float(self.return_E.std()),
+            "return_min": float(self.return_E.min()),
+            "return_max": float(self.return_E.max()),
+            "length_mean": float(self.length_E.mean()),
+            "num_diverged": self.num_diverged,
+        }
+
+
+class Evaluator:
+    """Evaluates policies in one batch of our envs, always from the same first states."""
+
+    def __init__(self, core: Core, seed: int) -> None:
+        """Compile nothing yet; the first evaluation does."""
+        self._core = core
+        self._key_E = jax.vmap(jax.random.fold_in, (0, None))(core.keys(seed), EVALUATION_STREAM)
+        self._run = jax.jit(partial(_episodes, core))
+
+    def __call__(self, policy: PolicyState) -> Evaluation:
+        """One episode of each env."""
+        final: Any = self._run(policy, self._key_E)
+        return Evaluation(
+            return_E=np.array(final.return_E),
+            length_E=np.array(final.step_E),
+            num_diverged=int((np.array(final.fault_count_EC).sum(axis=1) > 0).sum()),
+        )
+
+
+def _episodes(core: Core, policy: PolicyState, key_E: Array) -> EnvState:
+    """The state in which every row has ended its episode and stands still."""
+
+    def step(loop: tuple[EnvState, Any, Array]) -> tuple[EnvState, Any, Array]:
+        state, carry_EL, is_start_E = loop
+        carry_EL, action_EA = policy.act(carry_EL, state.obs_EL, is_start_E)
+        state, _ = core.step(state, action_EA, Autoreset.DISABLED)
+        return state, carry_EL, jnp.zeros_like(is_start_E)
+
+    begun = core.reset(key_E), policy.initial_carry(core.num_envs), jnp.ones(core.num_envs, bool)
+    return jax.lax.while_loop(lambda loop: ~loop[0].needs_reset_E.all(), step, begun)[0]
+
+
+def gymnasium_id(task_id: str) -> str:
+    """The id of Gymnasium's own version of a built-in task.
+
+    Raises:
+        InvalidConfigError: Gymnasium has none.
+    """
+    name = f"{task_id.removeprefix('ksim/').rsplit('-v', 1)[0]}-v5"
+    if name not in gym.registry:
+        raise InvalidConfigError(f"Gymnasium has no env of its own for {task_id!r} (there is no {name!r}).")
+    return name
+
+
+def evaluate_in_gymnasium(policy: Policy, task_id: str, num_episodes: int, seed: int) -> Evaluation:
+    """One episode in each of `num_episodes` of Gymnasium's own v5 envs.
+
+    Args:
+        policy: the policy.
+        task_id: our id of the task.
+        num_episodes: how many.
+        seed: of the first env; the others' follow.
+    """
+    modes = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}
+    envs = gym.make_vec(gymnasium_id(task_id), num_episodes, vectorization_mode="sync", vector_kwargs=modes)
+    result = Evaluation(return_E=np.zeros(num_episodes), length_E=np.zeros(num_episodes, int), num_diverged=0)
+    with contextlib.closing(envs):
+        obs, _ = envs.reset(seed=seed)
+        policy.reset()
+        runs_E = np.ones(num_episodes, bool)
+        while runs_E.any():
+            obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+            result = replace(
+                result, return_E=result.return_E + np.where(runs_E, reward, 0.0), length_E=result.length_E + runs_E
+            )
+            runs_E &= ~(terminated | truncated)
+    return result

@@ -1,0 +1,133 @@
+"""The subcommands of `ksim` that train policies and show what they have learned."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+import ksim_envs
+from agents.ppo.config import PPOConfig
+from agents.ppo.presets import preset
+from agents.progress import final_table
+
+RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+RUNS = Path("runs")
+
+
+def train_command(words: Sequence[str]) -> Callable[..., int]:
+    """The `train` subcommand, whose flags have the values of the task or of the run that the words name as defaults."""
+    named = _named(words)
+    config = _default_settings(named.task_id, named.run_dir if named.resume else None)
+
+    def train(
+        task_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")],
+        /,
+        run_dir: Path | None = None,
+        resume: bool = False,
+        wandb: str | None = None,
+        *,
+        config: tyro.conf.OmitArgPrefixes[PPOConfig] = config,
+    ) -> int:
+        """Train a policy with PPO: progress here; metrics, checkpoints, plots and a video in the run's folder.
+
+        Args:
+            task_id: the environment, such as ksim/Humanoid-v0.
+            run_dir: the run's folder; a new one under runs/ when not given, or with --resume the newest of this task.
+            resume: go on where the run in the folder was stopped; begin if there is none.
+            wandb: a Weights & Biases project to log to.
+            config: the settings, by default the task's preset or those of the run to resume.
+        """
+        from agents import ppo
+
+        folder = run_dir or (_newest_run(task_id) if resume else None)
+        result = ppo.train(task_id, config, run_dir=folder, resume=resume, wandb=wandb)
+        metrics = result.evaluation.metrics()
+        final_table(
+            {
+                "task": task_id,
+                "env steps": f"{result.env_steps:,} in {result.elapsed_s / 60:.1f} min",
+                "return": f"{metrics['return_mean']:,.1f} +- {metrics['return_std']:,.1f} "
+                f"(min {metrics['return_min']:,.1f}, max {metrics['return_max']:,.1f})",
+                "episode length": f"{metrics['length_mean']:,.0f}",
+                **result.files,
+            }
+        )
+        return 0
+
+    return train
+
+
+def evaluate(run_dir: RunDir, /, episodes: int = 64, gymnasium: bool = False, seed: int = 1) -> int:
+    """Evaluate a run's best policy: deterministic actions, one whole episode in each of a batch of envs.
+
+    Args:
+        run_dir: the run's folder.
+        episodes: how many.
+        gymnasium: evaluate in Gymnasium's own v5 envs instead of ours.
+        seed: of the envs.
+    """
+    from agents import ppo
+    from agents.evaluate import Evaluator, evaluate_in_gymnasium
+    from agents.ppo.train import read_settings
+
+    task_id, config = read_settings(run_dir)
+    policy = ppo.load(run_dir)
+    if gymnasium:
+        evaluation = evaluate_in_gymnasium(policy, task_id, episodes, seed)
+    else:
+        core = ksim_envs.make_functional(task_id, episodes, backend=config.backend, dynamics=config.dynamics)
+        evaluation = Evaluator(core, seed)(policy.state)
+    final_table({name: f"{value:,.1f}" for name, value in evaluation.metrics().items()})
+    return 0
+
+
+def video(run_dir: RunDir, /, path: Path | None = None, steps: int = 500, seed: int = 0) -> int:
+    """Record a run's best policy.
+
+    Args:
+        run_dir: the run's folder.
+        path: the MP4 file to write; policy.mp4 in the run's folder when not given.
+        steps: the most control steps to show.
+        seed: of the env.
+    """
+    from agents import ppo
+    from agents.ppo.train import read_settings
+    from agents.video import record
+
+    task_id, config = read_settings(run_dir)
+    made = record(
+        ppo.load(run_dir), task_id, path or run_dir / "policy.mp4", num_steps=steps, seed=seed, dynamics=config.dynamics
+    )
+    Console(soft_wrap=True).print(str(made), markup=False, highlight=False)
+    return 0
+
+
+def _named(words: Sequence[str]) -> argparse.Namespace:
+    """The task and the run that a command line names, read before its flags can have defaults."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--run-dir", "--run_dir", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    known, rest = parser.parse_known_args(list(words))
+    known.task_id = next((word for word in rest if word in ksim_envs.task_ids()), None)
+    if known.resume and known.run_dir is None and known.task_id is not None:
+        known.run_dir = _newest_run(known.task_id)
+    return known
+
+
+def _default_settings(task_id: str | None, run_dir: Path | None) -> PPOConfig:
+    if run_dir is not None and (run_dir / "checkpoints").is_dir():
+        from agents.ppo.train import read_settings
+
+        return read_settings(run_dir)[1]
+    return PPOConfig() if task_id is None else preset(task_id)
+
+
+def _newest_run(task_id: str) -> Path | None:
+    """The newest folder under `runs/` with a run of this task; None if there is none."""
+    folders = sorted((RUNS / task_id.removeprefix("ksim/").replace("/", "_")).glob("*/checkpoints"))
+    return folders[-1].parent if folders else None

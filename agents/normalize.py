@@ -1,0 +1,54 @@
+"""Running mean and variance of observations, blind to dropped rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
+
+CLIP = 10.0
+"""Normalized observations are clipped to this many standard deviations."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Count, mean and variance of all observations seen so far."""
+
+    count: Float[Array, ""]
+    mean_L: Float[Array, "L"]
+    var_L: Float[Array, "L"]
+
+    @classmethod
+    def empty(cls, size: int) -> Moments:
+        """Of no observation: `normalized` then leaves them as they are, but for the clipping."""
+        return cls(count=jnp.zeros(()), mean_L=jnp.zeros(size), var_L=jnp.ones(size))
+
+    def updated(self, obs_DL: Float[Array, "D L"], is_valid_D: Bool[Array, "D"]) -> Moments:
+        """The moments of these observations too (Chan et al. 1979, pairwise update).
+
+        Args:
+            obs_DL: (D, L) observations.
+            is_valid_D: (D,) False for those to ignore, whatever they hold.
+        """
+        column = is_valid_D[:, None]
+        added = is_valid_D.sum().astype(jnp.float32)
+        scale = 1.0 / jnp.maximum(added, 1.0)
+        mean_L = jnp.where(column, obs_DL, 0.0).sum(axis=0) * scale
+        var_L = (jnp.where(column, obs_DL - mean_L, 0.0) ** 2).sum(axis=0) * scale
+        count = self.count + added
+        share = added / jnp.maximum(count, 1.0)
+        shift_L = mean_L - self.mean_L
+        merged = Moments(
+            count=count,
+            mean_L=self.mean_L + share * shift_L,
+            var_L=(1.0 - share) * self.var_L + share * var_L + share * (1.0 - share) * shift_L**2,
+        )
+        return jax.tree.map(lambda new, old: jnp.where(added > 0, new, old), merged, self)
+
+    def normalized(self, obs: Float[Array, "*B L"]) -> Float[Array, "*B L"]:
+        """The observations with mean 0 and standard deviation 1, clipped to +-`CLIP`."""
+        return jnp.clip((obs - self.mean_L) * jax.lax.rsqrt(self.var_L + 1e-8), -CLIP, CLIP)

@@ -1,0 +1,26 @@
+"""PPO that runs on the device from physics to gradient step: `train` a policy, `load` one that was trained."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from agents.ppo.config import PPOConfig
+from agents.ppo.presets import preset
+
+if TYPE_CHECKING:
+    from agents.ppo.policy import Policy, PolicyState
+    from agents.ppo.train import Result, load, train
+
+__all__ = ["PPOConfig", "Policy", "PolicyState", "Result", "load", "preset", "train"]
+
+_LAZY = {"Policy": "policy", "PolicyState": "policy", "Result": "train", "load": "train", "train": "train"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name that needs JAX when it is first used."""
+    if name in _LAZY:
+        value = getattr(import_module(f"agents.ppo.{_LAZY[name]}"), name)
+        globals()[name] = value  # before the submodule of the same name can take its place
+        return value
+    raise AttributeError(f"module 'agents.ppo' has no attribute {name!r}")

@@ -1,0 +1,198 @@
+"""Every setting of a PPO run, with its unit and range."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from ksim_envs.errors import InvalidConfigError, unknown_name
+
+Activation = Literal["silu", "tanh", "relu", "elu"]
+Memory = Literal["none", "gru", "lstm"]
+Squash = Literal["none", "tanh"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Settings of `agents.ppo.train`. `agents.ppo.presets` has tuned ones for each task."""
+
+    seed: int = 0
+    """Root of all randomness, in [0, 2**63)."""
+    num_seeds: int = 1
+    """Independent runs to train as one program, from `seed`, `seed + 1` and so on; the best one's policy is kept."""
+    total_env_steps: int = 10_000_000
+    """Environment steps to train for, at least 1; rounded up to whole iterations."""
+    backend: Literal["auto", "native", "mjx"] = "auto"
+    """The physics engine: C MuJoCo on CPU threads, or MJX; auto takes native on a CPU."""
+    dynamics: Literal["fast", "gymnasium"] = "fast"
+    """The integrator and solver; gymnasium means those of Gymnasium's own model file."""
+    num_threads: int | None = None
+    """Threads of the native backend; one for each processor when not given. Results do not depend on it."""
+
+    num_envs: int = 2048
+    """Environments that run in parallel, at least 1."""
+    num_env_states_per_minibatch: int = 8192
+    """Size of a minibatch: environment states in one gradient step, at least 1."""
+    num_minibatches: int = 5
+    """Gradient steps in one epoch. With the line above it defines the dataset, and with `num_envs` the rollout length."""
+    num_epochs: int = 4
+    """Passes through the dataset before new data are collected, at least 1."""
+    stagger_first_episodes: bool = True
+    """Give the envs first episodes of different lengths, so that later time limits do not all come at once."""
+
+    learning_rate: float = 5e-4
+    """Step size of Adam at the start, positive."""
+    final_learning_rate: float = 5e-5
+    """Step size at the end of a linear schedule, positive; without effect with `desired_kl`."""
+    desired_kl: float | None = None
+    """Adapt the step size after each minibatch to keep the policy's change near this KL divergence in nats, if given."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm, positive."""
+
+    gamma: float = 0.99
+    """Discount for each control step, in [0, 1]."""
+    gae_lambda: float = 0.95
+    """Decay of advantage estimation (Schulman et al. 2016), in [0, 1]."""
+    clip_ratio: float = 0.2
+    """Range of the surrogate's probability ratio around 1 (Schulman et al. 2017), positive."""
+    clip_value: float | None = None
+    """Range of the value function's change in one iteration, positive, in scaled reward; unclipped when not given."""
+    value_loss_coef: float = 0.5
+    """Weight of the value loss, not negative."""
+    entropy_coef: float = 1e-3
+    """Weight of the policy's entropy, not negative."""
+    normalize_advantages: bool = True
+    """Give each minibatch's advantages mean 0 and standard deviation 1."""
+    normalize_observations: bool = True
+    """Give observations mean 0 and standard deviation 1 by running statistics, frozen within an iteration."""
+    reward_scale: float = 0.1
+    """Factor on rewards before learning, positive; reported returns are unscaled."""
+
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of the actor, and of the critic."""
+    activation: Activation = "silu"
+    """Nonlinearity after each hidden layer."""
+    memory: Memory = "none"
+    """A recurrent cell before the hidden layers, in the actor and in the critic."""
+    memory_size: int = 128
+    """Width of the recurrent cell, at least 1."""
+    initial_std: float = 0.5
+    """Standard deviation of the actions at the start, in units of half the action range, positive."""
+    squash: Squash = "none"
+    """How an action keeps to its bounds: clipped by the env, or squashed by tanh."""
+
+    num_eval_envs: int = 64
+    """Episodes of an evaluation, each in an env of its own, at least 1."""
+    eval_interval_env_steps: int = 1_000_000
+    """Environment steps between evaluations, at least 1; the trained policy is always evaluated."""
+    checkpoint_interval_env_steps: int = 1_000_000
+    """Environment steps between checkpoints, at least 1; there is always one at the end."""
+    num_checkpoints: int = 3
+    """Newest checkpoints to keep, at least 1; the one with the best evaluation is kept besides."""
+
+    @property
+    def dataset_size(self) -> int:
+        """Environment states used for one update."""
+        return self.num_env_states_per_minibatch * self.num_minibatches
+
+    @property
+    def rollout_length(self) -> int:
+        """Control steps that each env takes in one iteration."""
+        return self.dataset_size // self.num_envs
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations of collecting and learning, the first of which only measures the observations."""
+        return -(-self.total_env_steps // self.dataset_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PPOConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            UnknownNameError: there is no such setting.
+            InvalidConfigError: a value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown_name("setting", name, known)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def __post_init__(self) -> None:
+        """Check every value, and that the rollout length is whole."""
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidConfigError(f"{name} is {value!r}; it must be an integer of at least 1.")
+        for name, (low, high, is_open) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not (low < value <= high if is_open else low <= value <= high):
+                raise InvalidConfigError(f"{name} is {value!r}; it must lie in {'(' if is_open else '['}{low}, {high}].")
+        if not 0 <= self.seed < 2**63 - self.num_seeds:
+            raise InvalidConfigError(f"seed is {self.seed}; it must lie in [0, 2**63 - num_seeds).")
+        if not all(size >= 1 for size in self.hidden_sizes):
+            raise InvalidConfigError(f"hidden_sizes are {self.hidden_sizes}; each must be at least 1.")
+        self._check_rollout_length()
+
+    def _check_rollout_length(self) -> None:
+        """The dataset must be a whole number of steps of every env; a minibatch of whole sequences, with a memory."""
+        size, envs = self.dataset_size, self.num_envs
+        if size % envs:
+            lower, upper = size // envs * envs, -(-size // envs) * envs
+            minibatches = _nearest_multiples(self.num_minibatches, self.num_env_states_per_minibatch, envs)
+            raise InvalidConfigError(
+                f"num_env_states_per_minibatch * num_minibatches = {self.num_env_states_per_minibatch} * "
+                f"{self.num_minibatches} = {size} states are {size / envs:.2f} steps of num_envs = {envs}; the rollout "
+                f"length must be whole. The nearest products that fit are {f'{lower} and ' if lower else ''}{upper}: "
+                f"with this minibatch size num_minibatches = {' or '.join(map(str, minibatches))}."
+            )
+        if self.memory != "none" and self.num_env_states_per_minibatch % self.rollout_length:
+            raise InvalidConfigError(
+                f"num_env_states_per_minibatch = {self.num_env_states_per_minibatch} is not a multiple of the rollout "
+                f"length {self.rollout_length}; with memory={self.memory!r} a minibatch holds whole sequences. "
+                f"Let num_minibatches divide num_envs = {envs}."
+            )
+
+
+_COUNTS = (
+    "num_seeds",
+    "total_env_steps",
+    "num_envs",
+    "num_env_states_per_minibatch",
+    "num_minibatches",
+    "num_epochs",
+    "memory_size",
+    "num_eval_envs",
+    "eval_interval_env_steps",
+    "checkpoint_interval_env_steps",
+    "num_checkpoints",
+)
+_INF = float("inf")
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "learning_rate": (0, _INF, True),
+    "final_learning_rate": (0, _INF, True),
+    "desired_kl": (0, _INF, True),
+    "max_grad_norm": (0, _INF, True),
+    "gamma": (0, 1, False),
+    "gae_lambda": (0, 1, False),
+    "clip_ratio": (0, _INF, True),
+    "clip_value": (0, _INF, True),
+    "value_loss_coef": (0, _INF, False),
+    "entropy_coef": (0, _INF, False),
+    "reward_scale": (0, _INF, True),
+    "initial_std": (0, _INF, True),
+}
+"""Lower bound, upper bound, and whether the lower bound itself is excluded."""
+
+
+def _nearest_multiples(count: int, size: int, envs: int) -> list[int]:
+    """The counts around `count` for which `count * size` is a multiple of `envs`."""
+    step = envs // math.gcd(size, envs)
+    below = count // step * step
+    return [candidate for candidate in (below, below + step) if candidate > 0]

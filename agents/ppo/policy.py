@@ -1,0 +1,108 @@
+"""What a run leaves behind: a policy that anybody can call, without an env and without the rest of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float
+
+from agents.normalize import Moments
+from agents.ppo.distributions import in_control_units
+from agents.ppo.networks import ActorCritic, Carry, forget
+from ksim_envs.errors import InvalidConfigError
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class PolicyState:
+    """A deterministic policy as a pytree, for use under `jit`."""
+
+    model: ActorCritic
+    moments: Moments
+    low_A: Float[Array, "A"]  # bounds of the controls
+    high_A: Float[Array, "A"]
+
+    def initial_carry(self, num_rows: int) -> Carry:
+        """Empty memories of so many rows."""
+        return jax.tree.map(lambda leaf: jnp.tile(leaf, (num_rows, 1)), self.model.actor.initial_carry())
+
+    def act(
+        self, carry_EL: Carry, obs_EL: Float[Array, "E L"], is_start_E: Bool[Array, "E"]
+    ) -> tuple[Carry, Float[Array, "E A"]]:
+        """One step of every row.
+
+        Args:
+            carry_EL: memories.
+            obs_EL: (E, L) observations as the env gives them.
+            is_start_E: (E,) whether it is the first of an episode.
+
+        Returns:
+            The memories, and (E, A) controls: the most likely ones.
+        """
+        carry_EL = jax.vmap(forget)(is_start_E, carry_EL)
+        carry_EL, mean_EA = jax.vmap(self.model.actor)(carry_EL, self.moments.normalized(obs_EL))
+        action_EA = self.model.distribution(mean_EA).action(mean_EA)
+        control_EA = in_control_units(action_EA, self.low_A, self.high_A)
+        return carry_EL, jnp.clip(control_EA, self.low_A, self.high_A)
+
+
+class Policy:
+    """A trained policy: `action = policy(obs)`, deterministic, with NumPy in and out.
+
+    Give it one observation or a batch. With a memory it remembers what it saw: call `reset` when an episode begins.
+    """
+
+    def __init__(self, state: PolicyState) -> None:
+        """Wrap the pytree."""
+        self.state = state
+        self._act = jax.jit(PolicyState.act)
+        self._carry_EL: Any = None
+        self._is_start_E: np.ndarray | None = None
+
+    @property
+    def num_observations(self) -> int:
+        """Length of an observation."""
+        return len(self.state.moments.mean_L)
+
+    def reset(self, mask_E: np.ndarray | None = None) -> None:
+        """Forget, in all rows or in those of a mask."""
+        if mask_E is None or self._is_start_E is None:
+            self._is_start_E = None
+        else:
+            self._is_start_E = self._is_start_E | np.asarray(mask_E, bool)
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        """The action for an observation.
+
+        Args:
+            obs: (L,) or (E, L), as the env gives it.
+
+        Returns:
+            (A,) or (E, A) float32 controls within their bounds.
+
+        Raises:
+            InvalidConfigError: the shape fits no observation of this policy's task, or is not that of the call before.
+        """
+        obs_EL = np.asarray(obs, np.float32)
+        if obs_EL.ndim not in (1, 2) or obs_EL.shape[-1] != self.num_observations:
+            raise InvalidConfigError(
+                f"obs has shape {np.shape(obs)}; this policy takes ({self.num_observations},) or "
+                f"(num_envs, {self.num_observations})."
+            )
+        is_single = obs_EL.ndim == 1
+        obs_EL = np.atleast_2d(obs_EL)
+        if self._is_start_E is None:
+            self._carry_EL = self.state.initial_carry(len(obs_EL))
+            self._is_start_E = np.ones(len(obs_EL), bool)
+        if len(self._is_start_E) != len(obs_EL):
+            raise InvalidConfigError(
+                f"obs has {len(obs_EL)} rows and the call before had {len(self._is_start_E)}; call reset() in between."
+            )
+        self._carry_EL, action_EA = self._act(self.state, self._carry_EL, obs_EL, self._is_start_E)
+        self._is_start_E = np.zeros(len(obs_EL), bool)
+        return np.array(action_EA[0] if is_single else action_EA)

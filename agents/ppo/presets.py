@@ -1,0 +1,17 @@
+"""Tuned settings for each task: what `ksim train ID` uses when no flag says otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.ppo.config import PPOConfig
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "ksim/Humanoid-v0": {"total_env_steps": 12_000_000},
+}
+"""For each task, the settings that differ from the defaults."""
+
+
+def preset(task_id: str) -> PPOConfig:
+    """The tuned settings of a task; the defaults for a task that has none."""
+    return PPOConfig(**PRESETS.get(task_id, {}))

@@ -1,0 +1,104 @@
+"""The compiled programs of a run, and the time that each takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.ppo.config import PPOConfig
+from agents.ppo.learn import TrainState, advance, init, learn, measure
+from agents.ppo.policy import PolicyState
+from ksim_envs import Core
+
+TIMED_ITERATIONS = 10
+"""Every so many iterations the host waits between collecting and learning, to see how long each takes."""
+
+
+class Trainer:
+    """Iterations of PPO on one batch of envs: two programs, each compiled once.
+
+    With `num_seeds` the programs are mapped over the seeds, and every leaf of the state has them as its first axis.
+    """
+
+    def __init__(self, core: Core, config: PPOConfig) -> None:
+        """Compile nothing yet; the first iteration does."""
+        self.core, self.config = core, config
+        self._init = jax.jit(self._mapped(partial(init, core, config)))
+        self._collect = jax.jit(self._mapped(partial(advance, core, config)), donate_argnums=0)
+        self._measure = jax.jit(self._mapped(partial(measure, config)), donate_argnums=0)
+        self._learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0)
+        self._env_steps_per_iteration = config.num_seeds * config.dataset_size
+        self._share_collect = float("nan")
+
+    def template(self) -> TrainState:
+        """Shapes and dtypes of a state."""
+        return jax.eval_shape(self._init, self._keys())
+
+    def start(self) -> TrainState:
+        """The state after the first rollout, which only measures the observations: nothing is learned from it."""
+        return self._measure(*self._collect(self._init(self._keys())))
+
+    def iterate(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Collect and learn once; the state that goes in is used up.
+
+        Returns:
+            The next state, and metrics by name: means over seeds, with wall-clock figures under `time/`.
+        """
+        # not the first iteration, which compiles
+        is_timed = self.env_steps(state) // self._env_steps_per_iteration % TIMED_ITERATIONS == 2
+        started = time.perf_counter()
+        collected = self._collect(state)
+        if is_timed:
+            jax.block_until_ready(collected)
+        halfway = time.perf_counter()
+        state, metrics = self._learn(*collected)
+        values = {name: float(np.nanmean(value)) for name, value in jax.device_get(metrics).items()}
+        seconds = time.perf_counter() - started
+        if is_timed:
+            self._share_collect = (halfway - started) / seconds
+        return state, {
+            **values,
+            "time/env_steps_per_s": self._env_steps_per_iteration / seconds,
+            "time/share_collect": self._share_collect,
+            "time/share_learn": 1.0 - self._share_collect,
+        }
+
+    @property
+    def total_env_steps(self) -> int:
+        """Env steps of the whole run, over all seeds: those of the settings, rounded up to whole iterations."""
+        return self.config.num_iterations * self._env_steps_per_iteration
+
+    def env_steps(self, state: TrainState) -> int:
+        """Env steps taken so far, over all seeds."""
+        return int(np.max(state.iteration)) * self._env_steps_per_iteration
+
+    def policies(self, state: TrainState) -> list[PolicyState]:
+        """The policy of each seed."""
+        low_A, high_A = map(jnp.asarray, self.core.action_bounds)
+        if self.config.num_seeds == 1:
+            return [PolicyState(model=state.model, moments=state.moments, low_A=low_A, high_A=high_A)]
+        return [
+            PolicyState(
+                **jax.tree.map(lambda leaf: leaf[seed], {"model": state.model, "moments": state.moments}),
+                low_A=low_A,
+                high_A=high_A,
+            )
+            for seed in range(self.config.num_seeds)
+        ]
+
+    def _learn_and_measure(self, state: TrainState, trajectory: Any, raw_obs_TEL: Any) -> tuple[TrainState, Any]:
+        learned, metrics = learn(self.config, state, trajectory)
+        return measure(self.config, learned, trajectory, raw_obs_TEL), metrics
+
+    def _keys(self) -> jax.Array:
+        keys_S = jnp.stack([jax.random.key(self.config.seed + index) for index in range(self.config.num_seeds)])
+        return keys_S if self.config.num_seeds > 1 else keys_S[0]
+
+    def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.vmap(function) if self.config.num_seeds > 1 else function

@@ -1,0 +1,60 @@
+"""A video of a policy in one of our envs."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import imageio
+
+import ksim_envs
+from ksim_envs.errors import RenderError
+
+if TYPE_CHECKING:
+    from agents.ppo.policy import Policy
+
+
+def record(
+    policy: Policy, task_id: str, path: Path, *, num_steps: int = 500, seed: int = 0, dynamics: str = "fast"
+) -> Path:
+    """Record one episode as MP4, in real time.
+
+    Args:
+        policy: what acts.
+        task_id: the env.
+        path: the file to write.
+        num_steps: the most control steps to show.
+        seed: of the env.
+        dynamics: of the env.
+
+    Returns:
+        The path.
+
+    Raises:
+        RenderError: there is no GL library; the message names the remedy.
+    """
+    env = ksim_envs.make(task_id, render_mode="rgb_array", dynamics=dynamics)
+    with contextlib.closing(env):
+        frames_per_s = min(50, round(env.metadata["render_fps"]))
+        stride = max(1, round(env.metadata["render_fps"] / frames_per_s))
+        obs, _ = env.reset(seed=seed)
+        policy.reset()
+        first_frame = env.render()  # before the file is made: without GL there is none
+        with imageio.get_writer(path, fps=frames_per_s, codec="libx264", macro_block_size=1) as writer:
+            writer.append_data(first_frame)
+            for step in range(1, num_steps + 1):
+                obs, _, terminated, truncated, _ = env.step(policy(obs))
+                if step % stride == 0:
+                    writer.append_data(env.render())
+                if terminated or truncated:
+                    break
+    return path
+
+
+def record_or_explain(policy: Policy, task_id: str, path: Path, *, dynamics: str = "fast") -> str:
+    """The path of the video, or why there is none: training does not need GL."""
+    try:
+        return str(record(policy, task_id, path, dynamics=dynamics))
+    except (RenderError, OSError) as error:
+        return f"none: {error}"
