@@ -73,9 +73,8 @@ def evaluate(run_dir: RunDir, /, episodes: int = 64, gymnasium: bool = False, se
     """
     from agents import ppo
     from agents.evaluate import Evaluator, evaluate_in_gymnasium
-    from agents.ppo.train import read_settings
 
-    task_id, config = read_settings(run_dir)
+    task_id, config = ppo.read_settings(run_dir)
     policy = ppo.load(run_dir)
     if gymnasium:
         evaluation = evaluate_in_gymnasium(policy, task_id, episodes, seed)
@@ -96,10 +95,9 @@ def video(run_dir: RunDir, /, path: Path | None = None, steps: int = 500, seed: 
         seed: of the env.
     """
     from agents import ppo
-    from agents.ppo.train import read_settings
     from agents.video import record
 
-    task_id, config = read_settings(run_dir)
+    task_id, config = ppo.read_settings(run_dir)
     made = record(
         ppo.load(run_dir), task_id, path or run_dir / "policy.mp4", num_steps=steps, seed=seed, dynamics=config.dynamics
     )
@@ -121,9 +119,9 @@ def _named(words: Sequence[str]) -> argparse.Namespace:
 
 def _default_settings(task_id: str | None, run_dir: Path | None) -> PPOConfig:
     if run_dir is not None and (run_dir / "checkpoints").is_dir():
-        from agents.ppo.train import read_settings
+        from agents import ppo
 
-        return read_settings(run_dir)[1]
+        return ppo.read_settings(run_dir)[1]
     return PPOConfig() if task_id is None else preset(task_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ def record(
         obs, _ = env.reset(seed=seed)
         policy.reset()
         first_frame = env.render()  # before the file is made: without GL there is none
-        with imageio.get_writer(path, fps=frames_per_s, codec="libx264", macro_block_size=1) as writer:
+        with warnings.catch_warnings(), imageio.get_writer(path, fps=frames_per_s, macro_block_size=1) as writer:
+            # the encoder is a process of its own, forked before JAX could be harmed
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             writer.append_data(first_frame)
             for step in range(1, num_steps + 1):
                 obs, _, terminated, truncated, _ = env.step(policy(obs))
@@ -49,6 +52,7 @@ def record(
                     writer.append_data(env.render())
                 if terminated or truncated:
                     break
+    policy.reset()
     return path
 
 

@@ -10,11 +10,19 @@ from agents.ppo.presets import preset
 
 if TYPE_CHECKING:
     from agents.ppo.policy import Policy, PolicyState
-    from agents.ppo.train import Result, load, train
+    from agents.ppo.saved import load, read_settings
+    from agents.ppo.train import Result, train
 
-__all__ = ["PPOConfig", "Policy", "PolicyState", "Result", "load", "preset", "train"]
+__all__ = ["PPOConfig", "Policy", "PolicyState", "Result", "load", "preset", "read_settings", "train"]
 
-_LAZY = {"Policy": "policy", "PolicyState": "policy", "Result": "train", "load": "train", "train": "train"}
+_LAZY = {
+    "Policy": "policy",
+    "PolicyState": "policy",
+    "Result": "train",
+    "load": "saved",
+    "read_settings": "saved",
+    "train": "train",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -136,7 +136,7 @@ def learn(config: PPOConfig, state: TrainState, trajectory: Trajectory) -> tuple
 def _improved(config: PPOConfig, state: TrainState, batch: Minibatch) -> tuple[TrainState, Metrics]:
     """The state after one gradient step, or as it was where the step is not finite."""
     (loss, metrics), grads = jax.value_and_grad(ppo_loss, has_aux=True)(state.model, batch, config)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     learning_rate = state.learning_rate
     if config.desired_kl is not None:
         slower = metrics["kl"] > KL_STEP * config.desired_kl

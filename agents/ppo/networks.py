@@ -115,7 +115,7 @@ class ActorCritic(eqx.Module):
         actor_key, critic_key = jax.random.split(key)
         self.actor = Network(num_observations, num_actions, 0.01, config, actor_key)
         self.critic = Network(num_observations, 1, 1.0, config, critic_key)
-        self.log_std = jnp.full(num_actions, jnp.log(config.initial_std))
+        self.log_std = jnp.full(num_actions, jnp.log(config.initial_std), jnp.float32)
         self.squash = config.squash
 
     def initial_carry(self) -> tuple[Carry, Carry]:

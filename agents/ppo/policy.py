@@ -96,7 +96,7 @@ class Policy:
             )
         is_single = obs_EL.ndim == 1
         obs_EL = np.atleast_2d(obs_EL)
-        if self._is_start_E is None:
+        if self._is_start_E is None or not jax.tree.leaves(self._carry_EL):  # without a memory every step is the first
             self._carry_EL = self.state.initial_carry(len(obs_EL))
             self._is_start_E = np.ones(len(obs_EL), bool)
         if len(self._is_start_E) != len(obs_EL):

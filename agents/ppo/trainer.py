@@ -33,7 +33,7 @@ class Trainer:
         self._collect = jax.jit(self._mapped(partial(advance, core, config)), donate_argnums=0)
         self._measure = jax.jit(self._mapped(partial(measure, config)), donate_argnums=0)
         self._learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0)
-        self._env_steps_per_iteration = config.num_seeds * config.dataset_size
+        self.env_steps_per_iteration = config.num_seeds * config.dataset_size
         self._share_collect = float("nan")
 
     def template(self) -> TrainState:
@@ -51,20 +51,20 @@ class Trainer:
             The next state, and metrics by name: means over seeds, with wall-clock figures under `time/`.
         """
         # not the first iteration, which compiles
-        is_timed = self.env_steps(state) // self._env_steps_per_iteration % TIMED_ITERATIONS == 2
+        is_timed = self.env_steps(state) // self.env_steps_per_iteration % TIMED_ITERATIONS == 2
         started = time.perf_counter()
         collected = self._collect(state)
         if is_timed:
             jax.block_until_ready(collected)
         halfway = time.perf_counter()
         state, metrics = self._learn(*collected)
-        values = {name: float(np.nanmean(value)) for name, value in jax.device_get(metrics).items()}
+        values = {name: _mean(value) for name, value in jax.device_get(metrics).items()}
         seconds = time.perf_counter() - started
         if is_timed:
             self._share_collect = (halfway - started) / seconds
         return state, {
             **values,
-            "time/env_steps_per_s": self._env_steps_per_iteration / seconds,
+            "time/env_steps_per_s": self.env_steps_per_iteration / seconds,
             "time/share_collect": self._share_collect,
             "time/share_learn": 1.0 - self._share_collect,
         }
@@ -72,11 +72,11 @@ class Trainer:
     @property
     def total_env_steps(self) -> int:
         """Env steps of the whole run, over all seeds: those of the settings, rounded up to whole iterations."""
-        return self.config.num_iterations * self._env_steps_per_iteration
+        return self.config.num_iterations * self.env_steps_per_iteration
 
     def env_steps(self, state: TrainState) -> int:
         """Env steps taken so far, over all seeds."""
-        return int(np.max(state.iteration)) * self._env_steps_per_iteration
+        return int(np.max(state.iteration)) * self.env_steps_per_iteration
 
     def policies(self, state: TrainState) -> list[PolicyState]:
         """The policy of each seed."""
@@ -102,3 +102,9 @@ class Trainer:
 
     def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(function) if self.config.num_seeds > 1 else function
+
+
+def _mean(value_S: np.ndarray) -> float:
+    """The mean over the seeds that have a value; not a number if none has, as when no episode ended."""
+    has_value_S = np.isfinite(value_S)
+    return float(np.mean(value_S, where=has_value_S)) if np.any(has_value_S) else float("nan")

@@ -1,0 +1,80 @@
+"""What a run's folder says about it: its settings, and its policies."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from agents.checkpoint import Checkpoints
+from agents.normalize import Moments
+from agents.ppo.config import PPOConfig
+from agents.ppo.learn import TrainState
+from agents.ppo.networks import ActorCritic
+from agents.ppo.policy import Policy, PolicyState
+from ksim_envs import Core
+
+CHECKPOINTS = "checkpoints"
+"""The folder of checkpoints in that of a run."""
+
+
+def describe(task_id: str, config: PPOConfig, core: Core, elapsed_s: float) -> dict[str, Any]:
+    """What a checkpoint says about itself: enough to go on, and to use the policy without the env."""
+    low_A, high_A = core.action_bounds
+    return {
+        "task_id": task_id,
+        "config": config.to_dict(),
+        "backend": core.backend.name,
+        "num_observations": core.num_observations,
+        "action_low": low_A.tolist(),
+        "action_high": high_A.tolist(),
+        "elapsed_s": elapsed_s,
+    }
+
+
+def read_settings(run_dir: Path | str) -> tuple[str, PPOConfig]:
+    """The task and the settings of a run.
+
+    Raises:
+        CheckpointError: there is no usable checkpoint.
+    """
+    info = Checkpoints(Path(run_dir) / CHECKPOINTS).read_info()
+    return info["task_id"], PPOConfig.from_dict(info["config"])
+
+
+def load(run_dir: Path | str, step: int | None = None, *, seed_index: int = 0) -> Policy:
+    """The policy of a run, also of one that is in progress.
+
+    Args:
+        run_dir: the folder of the run.
+        step: env steps of the checkpoint; None for that of the best evaluation, or the newest if there was none.
+        seed_index: which seed's, of a run with several.
+
+    Raises:
+        CheckpointError: there is no usable checkpoint.
+    """
+    checkpoints = Checkpoints(Path(run_dir) / CHECKPOINTS)
+    step = checkpoints.best_step() if step is None else step
+    info = checkpoints.read_info(step)
+    state, _ = checkpoints.load(_policy_template(info), step, partial=True)
+    part: dict[str, Any] = {"model": state.model, "moments": state.moments}
+    if info["config"]["num_seeds"] > 1:
+        part = jax.tree.map(lambda leaf: leaf[seed_index], part)
+    low_A, high_A = (jnp.asarray(info[name], jnp.float32) for name in ("action_low", "action_high"))
+    return Policy(PolicyState(**part, low_A=low_A, high_A=high_A))
+
+
+def _policy_template(info: dict[str, Any]) -> TrainState:
+    """A state of which only the model and the statistics are there."""
+    config = PPOConfig.from_dict(info["config"])
+
+    def part(key: jax.Array) -> dict[str, Any]:
+        model = ActorCritic(info["num_observations"], len(info["action_low"]), config, key)
+        return {"model": model, "moments": Moments.empty(info["num_observations"])}
+
+    keys = jax.random.split(jax.random.key(0), config.num_seeds)
+    shapes: Any = jax.eval_shape(jax.vmap(part), keys) if config.num_seeds > 1 else jax.eval_shape(part, keys[0])
+    return TrainState(**{field.name: shapes.get(field.name) for field in fields(TrainState)})

@@ -1,0 +1,105 @@
+"""Can a killed process lose a checkpoint? Kill many while they save, each at a random moment, and look at what is left.
+
+    python scripts/stress_checkpoints.py --kills 200
+
+After each kill all that is listed has to load as it was saved, the newest has to be the last one that the process spoke
+of or the one after it, and cleaning has to leave nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from agents.checkpoint import Checkpoints
+
+SHAPES = ((256, 1024), (1024, 64), (17,), (0, 3))
+KEEP_LAST = 3
+
+
+def main() -> int:
+    """Kill the processes, say what they left, and return 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--longest", type=float, default=0.2, help="s that a process lives at most")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    # Forking is safe here: no JAX backend has started, and none does, because all arrays are NumPy's.
+    warnings.filterwarnings("ignore", message=r".*fork\(\)")
+    warnings.filterwarnings("error", module="agents")
+    chance = random.Random(args.seed)
+    folder = Path(tempfile.mkdtemp(prefix="stress_checkpoints_"))
+    step = num_leftovers = 0
+    try:
+        for _ in range(args.kills):
+            acknowledged = kill_a_saver(folder, step, chance.uniform(0.0, args.longest))
+            step = newest_after_check(folder, acknowledged)
+            num_leftovers += Checkpoints(folder).clean()
+            names = [path.name for path in folder.iterdir() if not path.name.startswith("step_")]
+            assert not names, f"cleaning left {names}"
+    finally:
+        shutil.rmtree(folder)
+    print(f"{args.kills} kills, {step} checkpoints, {num_leftovers} leftovers cleaned: nothing lost")
+    return 0
+
+
+def kill_a_saver(folder: Path, step: int, delay: float) -> int:
+    """Starts a process that saves one step after the other, kills it after `delay` s, and returns its last word."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        save_forever(folder, step, writer)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        said = file.read()
+    return int.from_bytes(said[-8:], "little") if said else step
+
+
+def save_forever(folder: Path, step: int, writer: int) -> None:
+    """What the process does; it says each step when it is saved."""
+    try:
+        checkpoints = Checkpoints(folder, keep_last=KEEP_LAST)
+        while True:
+            step += 1
+            checkpoints.save(step, tree(step), {"step": step}, score=float(-step))
+            os.write(writer, step.to_bytes(8, "little"))
+    finally:
+        os._exit(1)  # an error must not continue as a second main()
+
+
+def newest_after_check(folder: Path, acknowledged: int) -> int:
+    """The newest step, after all that are listed have been loaded and compared."""
+    checkpoints = Checkpoints(folder)
+    steps = checkpoints.steps()
+    assert max(steps, default=0) in (acknowledged, acknowledged + 1), (steps, acknowledged)
+    for step in steps:
+        loaded, info = checkpoints.load(tree(0), step)
+        assert info == {"step": step}
+        for name, array in tree(step).items():
+            np.testing.assert_array_equal(loaded[name], array, err_msg=f"step {step}")
+    return max(steps, default=0)
+
+
+def tree(step: int) -> dict[str, Any]:
+    """What a step saves."""
+    return {f"leaf {number}": np.full(shape, step + number, np.float32) for number, shape in enumerate(SHAPES)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""A whole run and its folder: what it leaves, how it resumes, what it refuses."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import ksim_envs
+from agents import logger, ppo
+from agents.checkpoint import Checkpoints
+from agents.errors import CheckpointWarning, RunFolderError, TrainingStopped
+from agents.evaluate import Evaluator
+from agents.logger import Logger
+from agents.ppo.trainer import Trainer
+from agents.run_folder import lock
+from ksim_envs.errors import InvalidConfigError
+from tests.agents.ppo.conftest import CONFIG
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_id, tmp_path_factory):
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return ppo.train(tiny_id, CONFIG, run_dir=folder)
+
+
+def rows(folder):
+    """What a run has logged, but for wall-clock values."""
+    return [{name: row[name] for name in row if not name.startswith("time/")} for row in logger.read(folder)]
+
+
+def final_state(folder, core):
+    checkpoints = Checkpoints(folder / "checkpoints")
+    state, _ = checkpoints.load(Trainer(core, CONFIG).template())
+    return jax.tree.map(
+        lambda leaf: np.asarray(jax.random.key_data(leaf)) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf),
+        state,
+    )
+
+
+def stop_after(monkeypatch, num_rows, number=signal.SIGTERM):
+    """Lets the process get a signal once so many rows of training are logged."""
+    log, count = Logger.log, [0]
+
+    def counting(self, kind, env_steps, values):
+        log(self, kind, env_steps, values)
+        count[0] += kind == "train"
+        if kind == "train" and count[0] == num_rows:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Logger, "log", counting)
+
+
+def test_a_run_leaves_metrics_checkpoints_plots_and_a_policy(finished):
+    folder = finished.run_dir
+    kinds = [row["kind"] for row in rows(folder)]
+    assert kinds.count("train") == CONFIG.num_iterations - 1  # the first rollout only measures the observations
+    assert kinds.count("eval") == 4
+    assert Checkpoints(folder / "checkpoints").steps()[-1] == CONFIG.total_env_steps == finished.env_steps
+    for name in ("learning_curve.png", "evaluations.csv", "metrics.jsonl"):
+        assert (folder / name).stat().st_size > 100, name
+    assert finished.evaluation.return_E.shape == (CONFIG.num_eval_envs,)
+    assert finished.policy(np.zeros(finished.policy.num_observations)).shape == (2,)
+
+
+@pytest.mark.parametrize(("num_rows", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT), (5, signal.SIGHUP)])
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
+    finished, tiny_id, core, tmp_path, monkeypatch, num_rows, number
+):
+    with monkeypatch.context() as patch, pytest.raises(TrainingStopped) as stopped:
+        stop_after(patch, num_rows, number)
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+    assert stopped.value.received == number
+    resumed = ppo.train(tiny_id, CONFIG, run_dir=tmp_path, resume=True)
+    assert rows(tmp_path) == rows(finished.run_dir)
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path, core), final_state(finished.run_dir, core))
+    np.testing.assert_array_equal(resumed.evaluation.return_E, finished.evaluation.return_E)
+
+
+def test_a_run_whose_training_raised_resumes_from_its_last_checkpoint(finished, tiny_id, core, tmp_path, monkeypatch):
+    def failing(self, policy):
+        raise RuntimeError("out of paper")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of paper"):
+        patch.setattr(Evaluator, "__call__", failing)
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [CONFIG.dataset_size]  # the one from the beginning
+    ppo.train(tiny_id, run_dir=tmp_path, resume=True)  # with the settings it began with
+    assert rows(tmp_path) == rows(finished.run_dir)
+
+
+def test_a_damaged_checkpoint_is_passed_over(finished, tiny_id, core, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TrainingStopped):
+        stop_after(patch, 5)
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1] / "arrays.npz"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(CheckpointWarning, match="damaged"):
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path, resume=True)
+    assert rows(tmp_path) == rows(finished.run_dir)
+
+
+def test_a_full_disk_does_not_stop_training(tiny_id, tmp_path, monkeypatch):
+    def full(*args, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(CheckpointWarning, match="No space left"):
+        result = ppo.train(tiny_id, replace(CONFIG, total_env_steps=512), run_dir=tmp_path)
+    assert result.env_steps == 512
+
+
+def test_the_loaded_policy_is_the_best_one(finished):
+    checkpoints = Checkpoints(finished.run_dir / "checkpoints")
+    scores = {row["env_steps"]: row["return_mean"] for row in rows(finished.run_dir) if row["kind"] == "eval"}
+    assert scores[checkpoints.best_step()] == max(scores.values())
+    obs = np.random.default_rng(0).normal(size=(5, finished.policy.num_observations)).astype(np.float32)
+    last = ppo.load(finished.run_dir, CONFIG.total_env_steps)
+    np.testing.assert_array_equal(last(obs), finished.policy(obs))
+    assert ppo.load(finished.run_dir)(obs).shape == (5, 2)
+
+
+def test_a_resumed_run_may_be_longer_but_not_another(finished, tiny_id, tmp_path):
+    with pytest.raises(InvalidConfigError, match=r"gamma is 0\.5 and was 0\.99"):
+        ppo.train(tiny_id, replace(CONFIG, gamma=0.5), run_dir=finished.run_dir, resume=True)
+    with pytest.raises(InvalidConfigError, match="is of ksim/PPOTiny-v0"):
+        ppo.train("ksim/Hopper-v0", CONFIG, run_dir=finished.run_dir, resume=True)
+    first = ppo.train(tiny_id, replace(CONFIG, total_env_steps=512), run_dir=tmp_path)
+    longer = ppo.train(tiny_id, replace(CONFIG, total_env_steps=1024), run_dir=tmp_path, resume=True)
+    assert (first.env_steps, longer.env_steps) == (512, 1024)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished, tiny_id):
+    before = (finished.run_dir / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunFolderError, match="resume"):
+        ppo.train(tiny_id, CONFIG, run_dir=finished.run_dir)
+    assert (finished.run_dir / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_in_use_is_refused(tiny_id, tmp_path):
+    with lock(tmp_path), pytest.raises(RunFolderError, match="in use"):
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+
+
+def test_metrics_are_strict_json(finished):
+    for line in (finished.run_dir / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in {line}"))
+
+
+def test_several_seeds_keep_the_best_policy(tiny_id, tmp_path):
+    config = replace(CONFIG, num_seeds=2, total_env_steps=512)
+    result = ppo.train(tiny_id, config, run_dir=tmp_path)
+    last = [row for row in rows(tmp_path) if row["kind"] == "eval"][-1]
+    by_seed = [last["return_mean_of_seed_0"], last["return_mean_of_seed_1"]]
+    assert result.evaluation.return_E.mean() == pytest.approx(max(by_seed))
+    obs = np.ones(result.policy.num_observations, np.float32)
+    best = int(np.argmax(by_seed))
+    np.testing.assert_array_equal(ppo.load(tmp_path, seed_index=best)(obs), result.policy(obs))
+
+
+def test_an_unknown_id_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ksim_envs.errors.UnknownNameError):
+        ppo.train("ksim/Humanid-v0", CONFIG, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
