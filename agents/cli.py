@@ -1,7 +1,7 @@
 """The `ksim` command. Each subcommand loads what it needs when it is called, so that `ksim --help` answers at once.
 
-Exit status: 0 when all is well, 1 when `check` finds faults, 2 for a wrong argument or any other `KsimError`, 128 and the
-signal's number when a signal stopped training.
+Exit status: 0 when all is well, 1 when `check` finds faults, 2 for a wrong argument or any other `KsimError`, 128 plus
+the signal's number when a signal stopped training.
 """
 
 from __future__ import annotations

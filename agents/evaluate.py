@@ -48,7 +48,7 @@ class Evaluator:
 
     def __init__(self, core: Core, seed: int) -> None:
         """Compile nothing yet; the first evaluation does."""
-        self._core = core
+        self.core = core
         self._key_E = jax.vmap(jax.random.fold_in, (0, None))(core.keys(seed), EVALUATION_STREAM)
         self._run = jax.jit(partial(_episodes, core))
 

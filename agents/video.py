@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import imageio
+from typing import TYPE_CHECKING, Any
 
 import ksim_envs
 from ksim_envs.errors import RenderError
@@ -36,6 +35,7 @@ def record(
         RenderError: there is no GL library; the message names the remedy.
     """
     env = ksim_envs.make(task_id, render_mode="rgb_array", dynamics=dynamics)
+    imageio: Any = import_module("imageio")  # its types do not tell what a writer can do
     with contextlib.closing(env):
         frames_per_s = min(50, round(env.metadata["render_fps"]))
         stride = max(1, round(env.metadata["render_fps"] / frames_per_s))

@@ -88,7 +88,8 @@ class Core:
         """One key for each env from a seed of its own: that of env 0 under `keys(seed)`."""
         words = np.array([(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds], np.uint32)
         with jax.default_device(self.backend.device):
-            return jax.vmap(jax.random.fold_in, (0, None))(jax.random.wrap_key_data(words, impl="threefry2x32"), 0)
+            keys_E = jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
+            return jax.vmap(jax.random.fold_in, (0, None))(keys_E, 0)
 
     def reset(self, key_E: Key[Array, "E"], start: dict[str, Array] | None = None) -> EnvState:
         """Begin an episode in every row.

@@ -104,7 +104,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             KsimError: the action cannot be used, or the env must be reset first; the env is as it was.
         """
-        device = self._batch._core.backend.device
+        device = self._batch.core.backend.device
         private = dlpack.private_actions(action, (self.mj_model.nu,), "(num_actions,)", device)
         obs, reward, terminated, truncated, info = self._batch.step(private[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)

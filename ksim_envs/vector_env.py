@@ -103,15 +103,15 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             "width": validate.positive_integer("width", width),
             "height": validate.positive_integer("height", height),
         }
-        self._core = make_core(
+        self.core = make_core(
             task, self.num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
         )
-        self._export = dlpack.Exporter(output, self._core.backend.device)
-        self.single_observation_space = spaces.observation_space(self._core)
-        self.single_action_space = spaces.action_space(self._core)
+        self._export = dlpack.Exporter(output, self.core.backend.device)
+        self.single_observation_space = spaces.observation_space(self.core)
+        self.single_action_space = spaces.action_space(self.core)
         self.metadata = {
             "render_modes": list(validate.RENDER_MODES),
-            "render_fps": round(1 / self._core.dt),
+            "render_fps": round(1 / self.core.dt),
             "jax": output == "jax",
         }
         self.autoreset_mode = autoreset_mode
@@ -150,12 +150,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @property
     def backend(self) -> str:
         """The physics engine in use."""
-        return self._core.backend.name
+        return self.core.backend.name
 
     @property
     def device(self) -> str:
         """Where outputs live, as torch spells it."""
-        device = self._core.backend.device
+        device = self.core.backend.device
         return (
             "cpu"
             if device.platform == "cpu"
@@ -165,12 +165,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @property
     def mj_model(self) -> Any:
         """The `MjModel` that is simulated."""
-        return self._core.backend.model
+        return self.core.backend.model
 
     @property
     def dt(self) -> float:
         """The control period in s."""
-        return self._core.dt
+        return self.core.dt
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -193,14 +193,14 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """
         with self._usable():
             seed = validate.seeds(seed, self.num_envs)
-            model = self._core.backend.model
+            model = self.core.backend.model
             mask, start = validate.reset_options(options, self.num_envs, {"qpos": model.nq, "qvel": model.nv})
             if self._state is None and not mask.all():
                 raise ResetNeededError("the first reset must be of all envs; call reset() without reset_mask once.")
             state = self._seeded(seed, mask)
-            encoded = {name: self._core.backend.exact(values) for name, values in start.items()}
+            encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self._core.compiled_reset(state, mask, encoded)
+            self._state, result = self.core.compiled_reset(state, mask, encoded)
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
@@ -226,13 +226,13 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """
         with self._usable():
             state = self._reset_state()
-            shape = (self.num_envs, self._core.num_actions)
-            action_EA = dlpack.private_actions(actions, shape, "(num_envs, num_actions)", self._core.backend.device)
+            shape = (self.num_envs, self.core.num_actions)
+            action_EA = dlpack.private_actions(actions, shape, "(num_envs, num_actions)", self.core.backend.device)
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 validate.none_waits(np.asarray(state.needs_reset_E))
             mode = validate.autoreset_number(self.autoreset_mode)
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self._core.compiled_step(state, action_EA, mode, np.int32(self.episode_length))
+            self._state, result = self.core.compiled_step(state, action_EA, mode, np.int32(self.episode_length))
             return self._delivered(result)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -249,7 +249,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             `"qpos"` (num_envs, nq), `"qvel"` (num_envs, nv) and `"time"` (num_envs,).
         """
         with self._usable():
-            return self._core.backend.state_dict(self._reset_state().physics)
+            return self.core.backend.state_dict(self._reset_state().physics)
 
     def fault_counts(self) -> dict[str, np.ndarray]:
         """How often each kind of fault befell each env since its seed: names of `guard.Fault` to (num_envs,) int32."""
@@ -262,8 +262,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
         An array of length `num_envs` is taken apart, and so are the frames of `render` when each env has one.
         """
-        value = getattr(self, name)
-        value = value(*args, **kwargs) if callable(value) else value
+        found = getattr(self, name)
+        value: Any = found(*args, **kwargs) if callable(found) else found
         is_per_env = isinstance(value, np.ndarray) or (name == "render" and isinstance(value, tuple))
         if is_per_env and len(value) == self.num_envs:
             return tuple(value)
@@ -308,7 +308,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
         if self.render_mode is None:
             raise RenderError('render_mode is None; make the env with render_mode="rgb_array".')
-        return OffscreenRenderer(self.mj_model, camera=self._core.task.camera, **self._frame)
+        return OffscreenRenderer(self.mj_model, camera=self.core.task.camera, **self._frame)
 
     @contextmanager
     def _usable(self) -> Generator[None]:
@@ -334,12 +334,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             return self._state
         if isinstance(seed, list):
             mask = mask & np.array([one is not None for one in seed])
-            key_E = self._core.keys_of([self._entropy() if one is None else one for one in seed])
+            key_E = self.core.keys_of([self._entropy() if one is None else one for one in seed])
         else:
-            key_E = self._core.keys(self._entropy() if seed is None else seed)
+            key_E = self.core.keys(self._entropy() if seed is None else seed)
         if self._state is None:  # committed to the device, as results are, so that every call finds the same program
-            return jax.device_put(self._core.unreset_state(key_E), self._core.backend.device)
-        return self._core.reseeded(self._state, key_E, mask)
+            return jax.device_put(self.core.unreset_state(key_E), self.core.backend.device)
+        return self.core.reseeded(self._state, key_E, mask)
 
     def _entropy(self) -> int:
         return int(self.np_random.integers(2**63))

@@ -41,7 +41,7 @@ def make_env() -> Iterator[Callable[..., KsimVectorEnv]]:
     def make(task: Task | str = tiny.HOPPER_LIKE, num_envs: int = 16, **keywords: Any) -> KsimVectorEnv:
         task = ksim_envs.get_task(task) if isinstance(task, str) else task
         env = KsimVectorEnv(task, num_envs, **keywords)
-        _cores.append(env._core)
+        _cores.append(env.core)
         envs.append(env)
         return env
 

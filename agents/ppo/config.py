@@ -35,7 +35,7 @@ class PPOConfig:
     num_env_states_per_minibatch: int = 8192
     """Size of a minibatch: environment states in one gradient step, at least 1."""
     num_minibatches: int = 5
-    """Gradient steps in one epoch. With the line above it defines the dataset, and with `num_envs` the rollout length."""
+    """Gradient steps in an epoch. With the minibatch size it defines the dataset, and so the rollout length."""
     num_epochs: int = 4
     """Passes through the dataset before new data are collected, at least 1."""
     stagger_first_episodes: bool = True
@@ -46,7 +46,7 @@ class PPOConfig:
     final_learning_rate: float = 5e-5
     """Step size at the end of a linear schedule, positive; without effect with `desired_kl`."""
     desired_kl: float | None = None
-    """Adapt the step size after each minibatch to keep the policy's change near this KL divergence in nats, if given."""
+    """Adapt the step size after each minibatch to keep the policy's change near this KL divergence, in nats."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm, positive."""
 
@@ -122,7 +122,10 @@ class PPOConfig:
         for name in values:
             if name not in known:
                 raise unknown_name("setting", name, known)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**settings)
 
     def __post_init__(self) -> None:
         """Check every value, and that the rollout length is whole."""
@@ -133,7 +136,9 @@ class PPOConfig:
         for name, (low, high, is_open) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not (low < value <= high if is_open else low <= value <= high):
-                raise InvalidConfigError(f"{name} is {value!r}; it must lie in {'(' if is_open else '['}{low}, {high}].")
+                raise InvalidConfigError(
+                    f"{name} is {value!r}; it must lie in {'(' if is_open else '['}{low}, {high}]."
+                )
         if not 0 <= self.seed < 2**63 - self.num_seeds:
             raise InvalidConfigError(f"seed is {self.seed}; it must lie in [0, 2**63 - num_seeds).")
         if not all(size >= 1 for size in self.hidden_sizes):

@@ -70,7 +70,8 @@ def in_control_units(
     action: Float[Array, "*B A"], low: Float[ArrayLike, "A"], high: Float[ArrayLike, "A"]
 ) -> Float[Array, "*B A"]:
     """Actions in half ranges as controls, given the bounds of these."""
-    return 0.5 * (low + high) + 0.5 * (high - low) * action  # pyright: ignore[reportOperatorIssue]
+    low, high = jnp.asarray(low), jnp.asarray(high)
+    return 0.5 * (low + high) + 0.5 * (high - low) * action
 
 
 def _log_slope(x: Array) -> Array:

@@ -42,7 +42,7 @@ class TrainState:
     num_skipped_updates: Array  # (), int32: gradient steps left out because they were not finite
 
 
-def optimizer(config: PPOConfig) -> optax.GradientTransformation:
+def optimizer(config: PPOConfig) -> Any:
     """Adam's direction, from gradients of bounded norm; `learn` multiplies it with the learning rate."""
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
 

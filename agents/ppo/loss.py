@@ -32,7 +32,7 @@ class Minibatch:
 def ppo_loss(model: ActorCritic, batch: Minibatch, config: PPOConfig) -> tuple[Array, dict[str, Array]]:
     """The clipped surrogate, the value loss and the entropy (Schulman et al. 2017, eq. 7 and 9).
 
-        loss = - mean(min(ratio * a, clip(ratio, 1 - eps, 1 + eps) * a)) + c_v * mean((v - ret)**2) - c_e * mean(entropy)
+        loss = -mean(min(ratio * a, clip(ratio, 1 - eps, 1 + eps) * a)) + c_v mean((v - ret)**2) - c_e mean(entropy)
 
     Means are over valid transitions only. With `clip_value`, the value loss is the larger of that of v and of v clipped
     to `clip_value` around the old value.

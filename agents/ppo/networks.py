@@ -28,7 +28,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class Linear(eqx.Module):
     """`x W^T + b`.
 
-    Not `eqx.nn.Linear`: under `vmap` its `W x` puts the batch last, and on a CPU a gradient step takes 1.6 times as long.
+    Not `eqx.nn.Linear`: under `vmap` its `W x` puts the batch last, and a gradient step on a CPU takes 1.6 times as
+    long.
     """
 
     weight_ML: Float[Array, "M L"]
@@ -51,7 +52,9 @@ class Network(eqx.Module):
     layers: tuple[Linear, ...]
     activation: str = eqx.field(static=True)
 
-    def __init__(self, num_inputs: int, num_outputs: int, output_gain: float, config: PPOConfig, key: Key[Array, ""]):
+    def __init__(
+        self, num_inputs: int, num_outputs: int, output_gain: float, config: PPOConfig, key: Key[Array, ""]
+    ) -> None:
         """Draw the weights: orthogonal, with gain sqrt(2) in the hidden layers; biases are zero.
 
         Args:
@@ -63,7 +66,9 @@ class Network(eqx.Module):
         """
         cell_key, key = jax.random.split(key)
         cells = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell}
-        self.cell = cells[config.memory](num_inputs, config.memory_size, key=cell_key) if config.memory in cells else None
+        self.cell = (
+            cells[config.memory](num_inputs, config.memory_size, key=cell_key) if config.memory in cells else None
+        )
         sizes = (config.memory_size if self.cell else num_inputs, *config.hidden_sizes, num_outputs)
         gains = (2.0**0.5,) * len(config.hidden_sizes) + (output_gain,)
         keys = jax.random.split(key, len(gains))
@@ -74,7 +79,9 @@ class Network(eqx.Module):
         """The memory at the start of an episode: zeros."""
         if self.cell is None:
             return ()
-        return tuple(jnp.zeros(self.cell.hidden_size) for _ in range(2 if isinstance(self.cell, eqx.nn.LSTMCell) else 1))
+        return tuple(
+            jnp.zeros(self.cell.hidden_size) for _ in range(2 if isinstance(self.cell, eqx.nn.LSTMCell) else 1)
+        )
 
     def __call__(self, carry: Carry, x: Float[Array, "L"]) -> tuple[Carry, Float[Array, "M"]]:
         """One step: the next memory, and the output."""
@@ -110,7 +117,7 @@ class ActorCritic(eqx.Module):
     log_std: Float[Array, "A"]
     squash: str = eqx.field(static=True)
 
-    def __init__(self, num_observations: int, num_actions: int, config: PPOConfig, key: Key[Array, ""]):
+    def __init__(self, num_observations: int, num_actions: int, config: PPOConfig, key: Key[Array, ""]) -> None:
         """Draw the weights. The actor begins near the middle of the action range."""
         actor_key, critic_key = jax.random.split(key)
         self.actor = Network(num_observations, num_actions, 0.01, config, actor_key)

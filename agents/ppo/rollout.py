@@ -34,7 +34,7 @@ class Trajectory:
     truncated_TE: Bool[Array, "T E"]
     is_valid_TE: Bool[Array, "T E"]  # False where the row diverged: the transition is dropped
     is_start_TE: Bool[Array, "T E"]  # the action was the first of an episode: a memory is empty there
-    carry_EL_t_0: tuple[Carry, Carry]  # the memories of actor and critic before the first step
+    carry_EL_t_0: Carry  # the memories of actor and critic before the first step
     return_TE: Float[Array, "T E"]  # undiscounted, of the episode so far, unscaled
     length_TE: Float[Array, "T E"]  # steps of the episode so far
 

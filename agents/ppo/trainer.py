@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -83,14 +84,8 @@ class Trainer:
         low_A, high_A = map(jnp.asarray, self.core.action_bounds)
         if self.config.num_seeds == 1:
             return [PolicyState(model=state.model, moments=state.moments, low_A=low_A, high_A=high_A)]
-        return [
-            PolicyState(
-                **jax.tree.map(lambda leaf: leaf[seed], {"model": state.model, "moments": state.moments}),
-                low_A=low_A,
-                high_A=high_A,
-            )
-            for seed in range(self.config.num_seeds)
-        ]
+        parts = [jax.tree.map(itemgetter(s), (state.model, state.moments)) for s in range(self.config.num_seeds)]
+        return [PolicyState(model=part[0], moments=part[1], low_A=low_A, high_A=high_A) for part in parts]
 
     def _learn_and_measure(self, state: TrainState, trajectory: Any, raw_obs_TEL: Any) -> tuple[TrainState, Any]:
         learned, metrics = learn(self.config, state, trajectory)

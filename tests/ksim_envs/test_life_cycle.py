@@ -80,7 +80,7 @@ def test_stepping_one_env_leaves_another_bit_identical_to_a_lone_one(make, other
     lone = make()
     expected = [lone.step(action) for action in actions]
     env, other = make(), make(other_num_envs)
-    assert (env._core is other._core) == (other_num_envs == NUM_ENVS)
+    assert (env.core is other.core) == (other_num_envs == NUM_ENVS)
     for i, (action, disturbance) in enumerate(zip(actions, actions_of(1, 60, other_num_envs), strict=True)):
         other.step(disturbance)
         if i % 20 == 0:
@@ -167,7 +167,7 @@ def test_a_single_env_may_be_closed_twice(make_env):
 def test_an_env_that_is_dropped_unclosed_frees_its_physics():
     env = KsimVectorEnv(replace(tiny.HOPPER_LIKE), NUM_ENVS, backend="native")
     env.reset(seed=0)
-    physics = weakref.ref(env._core.backend)
+    physics = weakref.ref(env.core.backend)
     del env
     gc.collect()
     assert physics() is None
@@ -306,8 +306,8 @@ def test_step_and_reset_are_compiled_once_for_1000_steps_with_changes_of_mode_le
         some = action[:, 0] >= action[:, 0].mean()
         if i % 20 == 0:
             env.reset(seed=(None, i, [i] * NUM_ENVS)[i % 3], options={"reset_mask": some} if i % 40 else None)
-    assert env._core.compiled_step._cache_size() == 1
-    assert env._core.compiled_reset._cache_size() == 1
+    assert env.core.compiled_step._cache_size() == 1
+    assert env.core.compiled_reset._cache_size() == 1
     env.close()
 
 

@@ -78,7 +78,7 @@ def test_every_way_to_ask_for_a_batch_gives_an_unwrapped_vector_env(id):
         assert env.observation_space.shape == (2, num_observations)
         assert env.action_space.shape == (2, num_actions)
         assert env.metadata["autoreset_mode"] is env.autoreset_mode is AutoresetMode.NEXT_STEP
-        assert env._core is by_make._core  # one compilation serves them all
+        assert env.core is by_make.core  # one compilation serves them all
 
 
 @pytest.mark.parametrize("id", SIZES)

@@ -42,9 +42,7 @@ def critic_values(model, moments, trajectory, next_obs_TEL):
     """V of the states that the actions led to, with the memory that the critic had there, one step at a time."""
     carry_EL = trajectory.carry_EL_t_0[1]
     values = []
-    for obs_EL, is_start_E, next_obs_EL in zip(
-        trajectory.obs_TEL, trajectory.is_start_TE, next_obs_TEL, strict=True
-    ):
+    for obs_EL, is_start_E, next_obs_EL in zip(trajectory.obs_TEL, trajectory.is_start_TE, next_obs_TEL, strict=True):
         carry_EL = jax.tree.map(lambda leaf, s=is_start_E: jnp.where(s[:, None], 0.0, leaf), carry_EL)
         carry_EL, _ = jax.vmap(model.critic)(carry_EL, obs_EL)
         values.append(jax.vmap(model.critic)(carry_EL, moments.normalized(next_obs_EL))[1][:, 0])

@@ -37,7 +37,11 @@ def final_state(folder, core):
     checkpoints = Checkpoints(folder / "checkpoints")
     state, _ = checkpoints.load(Trainer(core, CONFIG).template())
     return jax.tree.map(
-        lambda leaf: np.asarray(jax.random.key_data(leaf)) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf),
+        lambda leaf: (
+            np.asarray(jax.random.key_data(leaf))
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else np.asarray(leaf)
+        ),
         state,
     )
 
@@ -148,7 +152,7 @@ def test_a_folder_in_use_is_refused(tiny_id, tmp_path):
 
 def test_metrics_are_strict_json(finished):
     for line in (finished.run_dir / "metrics.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in {line}"))
+        json.loads(line, parse_constant=pytest.fail)
 
 
 def test_several_seeds_keep_the_best_policy(tiny_id, tmp_path):
