@@ -161,6 +161,7 @@ _COMMANDS = {
     "list": list_tasks,
     "eval": learning_commands.evaluate,
     "video": learning_commands.video,
+    "play": learning_commands.play,
     "bench": bench,
     "check": check,
     "doctor": doctor,

@@ -105,6 +105,21 @@ def video(run_dir: RunDir, /, path: Path | None = None, steps: int = 500, seed: 
     return 0
 
 
+def play(run_dir: RunDir, /, seed: int = 0) -> int:
+    """Watch a run's best policy in an interactive window.
+
+    Args:
+        run_dir: the run's folder.
+        seed: of the first episode.
+    """
+    from agents import ppo
+    from agents.play import play as show
+
+    task_id, config = ppo.read_settings(run_dir)
+    show(ppo.load(run_dir), task_id, seed=seed, dynamics=config.dynamics)
+    return 0
+
+
 def _named(words: Sequence[str]) -> argparse.Namespace:
     """The task and the run that a command line names, read before its flags can have defaults."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)

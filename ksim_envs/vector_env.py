@@ -29,6 +29,7 @@ from ksim_envs.errors import (
     ResetNeededError,
 )
 from ksim_envs.guard import Fault
+from ksim_envs.runtime import paused_gc
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import Device, EnvState, Info, StepResult
 
@@ -103,12 +104,13 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             "width": validate.positive_integer("width", width),
             "height": validate.positive_integer("height", height),
         }
-        self.core = make_core(
-            task, self.num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
-        )
+        with paused_gc():
+            self.core = make_core(
+                task, self.num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device
+            )
+            self.single_observation_space = spaces.observation_space(self.core)
+            self.single_action_space = spaces.action_space(self.core)
         self._export = dlpack.Exporter(output, self.core.backend.device)
-        self.single_observation_space = spaces.observation_space(self.core)
-        self.single_action_space = spaces.action_space(self.core)
         self.metadata = {
             "render_modes": list(validate.RENDER_MODES),
             "render_fps": round(1 / self.core.dt),
@@ -318,7 +320,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 f"this env was made in process {self._pid} and cannot be used in its fork {self._getpid()}; "
                 'make it in the child, or use multiprocessing with the "spawn" method.'
             )
-        with self._lock:
+        with self._lock, paused_gc():
             if self.closed:
                 raise ClosedEnvError("this env is closed; make a new one.")
             yield

@@ -84,12 +84,14 @@ class MjxBackend:
         with jax.default_device(self.device), contacts_as_in_c():
             self.mjx_model = mjx.put_model(_adapted(model, reads, caps))
             self.mjx_data = mjx.make_data(self.mjx_model)
+        self._reset_one = jax.jit(self._reset_row, inline=True)
+        self._step_one = jax.jit(self._step_row, inline=True)
 
     def empty(self) -> PhysicsState:
         """See `Backend.empty`."""
         varied = self._model_fields | (frozenset(DERIVED) if self._derives else frozenset())
         fields = {name: self.nominal(name) for name in varied}
-        row = jax.eval_shape(self._reset_row, self.mjx_data.qpos, self.mjx_data.qvel, fields)
+        row = jax.eval_shape(self._reset_one, self.mjx_data.qpos, self.mjx_data.qvel, fields)
         return jax.tree.map(lambda leaf: jnp.zeros((self.num_envs, *leaf.shape), leaf.dtype), row)
 
     def nominal(self, name: str) -> Array:
@@ -101,7 +103,7 @@ class MjxBackend:
     ) -> PhysicsState:
         """See `Backend.reset_rows`."""
         fields_R = {name: values.at[rows_R].get(mode="clip") for name, values in model_fields.items()}
-        rows = jax.vmap(self._reset_row)(qpos_RL, qvel_RL, self._with_derived(fields_R))
+        rows = jax.vmap(self._reset_one)(qpos_RL, qvel_RL, self._with_derived(fields_R))
         return jax.tree.map(lambda leaf, new: leaf.at[rows_R].set(new, mode="drop"), state, rows)
 
     def step(
@@ -113,7 +115,7 @@ class MjxBackend:
         model_fields: dict[str, Array],
     ) -> tuple[PhysicsState, Array]:
         """See `Backend.step`."""
-        stepped, fault_E = jax.vmap(self._step_row)(state, ctrl_ESL, push_EL, model_fields)
+        stepped, fault_E = jax.vmap(self._step_one)(state, ctrl_ESL, push_EL, model_fields)
         carried = {name: state.integration[name] for name in CARRIED}
         fault_E = jnp.where(guard.healthy(carried), fault_E, Fault.INPUT.mask)
         fault_E = jnp.where(active_E, fault_E, 0)

@@ -1,0 +1,52 @@
+"""Watching a policy in MuJoCo's interactive viewer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import mujoco
+
+import ksim_envs
+from ksim_envs.errors import RenderError
+
+if TYPE_CHECKING:
+    from agents.ppo.policy import Policy
+
+
+def play(policy: Policy, task_id: str, *, seed: int = 0, dynamics: str = "fast") -> None:
+    """Let a policy act in real time, episode after episode, until the window is closed.
+
+    Args:
+        policy: what acts.
+        task_id: the env.
+        seed: of the first episode.
+        dynamics: of the env.
+
+    Raises:
+        RenderError: there is no display, or its library is missing.
+    """
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise RenderError("there is no display (DISPLAY is not set); record a video instead: ksim video RUN_DIR.")
+    viewers: Any = import_module("mujoco.viewer")
+    with contextlib.closing(ksim_envs.make(task_id, dynamics=dynamics)) as env:
+        data = mujoco.MjData(env.mj_model)
+        with viewers.launch_passive(env.mj_model, data) as viewer:
+            period = 1.0 / env.metadata["render_fps"]
+            obs, _ = env.reset(seed=seed)
+            policy.reset()
+            while viewer.is_running():
+                next_frame = time.monotonic() + period
+                obs, _, terminated, truncated, _ = env.step(policy(obs))
+                if terminated or truncated:
+                    obs, _ = env.reset()
+                    policy.reset()
+                for name, value in env.physics_state().items():
+                    setattr(data, name, value)
+                mujoco.mj_forward(env.mj_model, data)
+                viewer.sync()
+                time.sleep(max(0.0, next_frame - time.monotonic()))
