@@ -1,5 +1,6 @@
 """`ksim train`, `eval`, `video` and `play`, from the words of the command line to files and exit status."""
 
+import gc
 import subprocess
 import sys
 import types
@@ -87,11 +88,21 @@ def test_video_shows_the_policy(run_dir, tmp_path, capsys):
     path = tmp_path / "policy.mp4"
     if main(["video", str(run_dir), "--path", str(path), "--steps", "20"]) == 2:
         pytest.skip(capsys.readouterr().err)  # no GL library; the message names the remedy
-    with warnings.catch_warnings(), imageio.get_reader(path) as reader:
-        warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)  # the decoder is a process
-        frames = np.stack(list(reader))
+    frames = frames_of(path)
     assert frames.ndim == 4 and len(frames) > 2
     assert frames.std() > 5  # not blank
+
+
+def frames_of(path):
+    """The frames of a video. The reader is a process, whose pipes imageio leaves to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+        warnings.simplefilter("ignore", ResourceWarning)
+        with imageio.get_reader(path) as reader:
+            frames = [frame for frame in reader]  # list() would ask for its length, which is infinite
+        del reader
+        gc.collect()
+    return np.stack(frames)
 
 
 def test_play_without_a_display_names_the_remedy(run_dir, monkeypatch, capsys):
