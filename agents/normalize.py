@@ -27,6 +27,10 @@ class Moments:
         """Of no observation: `normalized` then leaves them as they are, but for the clipping."""
         return cls(count=jnp.zeros(()), mean_L=jnp.zeros(size), var_L=jnp.ones(size))
 
+    def of_first(self, size: int) -> Moments:
+        """The moments of the first numbers of each observation alone."""
+        return Moments(count=self.count, mean_L=self.mean_L[:size], var_L=self.var_L[:size])
+
     def updated(self, obs_DL: Float[Array, "D L"], is_valid_D: Bool[Array, "D"]) -> Moments:
         """The moments of these observations too (Chan et al. 1979, pairwise update).
 

@@ -37,8 +37,8 @@ def record(
     env = ksim_envs.make(task_id, render_mode="rgb_array", dynamics=dynamics)
     imageio: Any = import_module("imageio")  # its types do not tell what a writer can do
     with contextlib.closing(env):
-        frames_per_s = min(50, round(env.metadata["render_fps"]))
-        stride = max(1, round(env.metadata["render_fps"] / frames_per_s))
+        stride = max(1, round(env.metadata["render_fps"] / 50))
+        frames_per_s = env.metadata["render_fps"] / stride
         obs, _ = env.reset(seed=seed)
         policy.reset()
         first_frame = env.render()  # before the file is made: without GL there is none

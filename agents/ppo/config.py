@@ -77,6 +77,8 @@ class PPOConfig:
     """A recurrent cell before the hidden layers, in the actor and in the critic."""
     memory_size: int = 128
     """Width of the recurrent cell, at least 1."""
+    privileged: tuple[str, ...] = ()
+    """Names of metrics of the task that the critic sees besides the observations; the policy does not need them."""
     initial_std: float = 0.5
     """Standard deviation of the actions at the start, in units of half the action range, positive."""
     squash: Squash = "none"

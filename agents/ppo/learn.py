@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from agents.ppo.loss import Minibatch, masked_mean, ppo_loss
 from agents.ppo.networks import ActorCritic
 from agents.ppo.rollout import Actors, Trajectory, begin, collect
 from ksim_envs import Core
+from ksim_envs.errors import unknown_name
 
 Metrics = dict[str, Array]
 
@@ -50,17 +52,31 @@ def optimizer(config: PPOConfig) -> Any:
 def init(core: Core, config: PPOConfig, key: Key[Array, ""]) -> TrainState:
     """The beginning of a run: new networks, reset envs, nothing learned."""
     env_key, model_key, key = jax.random.split(key, 3)
-    model = ActorCritic(core.num_observations, core.num_actions, config, model_key)
+    num_privileged = count_privileged(core, config)
+    model = ActorCritic(core.num_observations, num_privileged, core.num_actions, config, model_key)
     return TrainState(
         model=model,
         opt_state=optimizer(config).init(model),
-        moments=Moments.empty(core.num_observations),
+        moments=Moments.empty(core.num_observations + num_privileged),
         actors=begin(core, model, jax.vmap(jax.random.fold_in, (None, 0))(env_key, jnp.arange(config.num_envs))),
         key=key,
         learning_rate=jnp.float32(config.learning_rate),
         iteration=jnp.zeros((), jnp.int32),
         num_skipped_updates=jnp.zeros((), jnp.int32),
     )
+
+
+def count_privileged(core: Core, config: PPOConfig) -> int:
+    """Numbers that only the critic sees.
+
+    Raises:
+        UnknownNameError: the task has no such metric.
+    """
+    metrics = jax.eval_shape(lambda: core.unreset_state(core.keys(0))).metrics
+    for name in config.privileged:
+        if name not in metrics:
+            raise unknown_name("metric of the task", name, metrics)
+    return sum(math.prod(metrics[name].shape[1:]) for name in config.privileged)
 
 
 def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainState, Trajectory, Array]:
@@ -72,6 +88,7 @@ def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainStat
         state.actors,
         jax.random.fold_in(state.key, 2 * state.iteration),
         length=config.rollout_length,
+        privileged=config.privileged,
         stagger_first_episodes=config.stagger_first_episodes,
     )
     return replace(state, actors=actors, iteration=state.iteration + 1), trajectory, raw_obs_TEL

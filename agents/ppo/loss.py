@@ -18,7 +18,7 @@ from agents.ppo.networks import ActorCritic, Carry
 class Minibatch:
     """B segments of T consecutive states; T is 1 without a memory."""
 
-    obs_BTL: Float[Array, "B T L"]  # normalized
+    obs_BTL: Float[Array, "B T L"]  # normalized; privileged ones last
     sample_BTA: Float[Array, "B T A"]
     log_prob_BT: Float[Array, "B T"]  # when the sample was drawn
     value_BT: Float[Array, "B T"]  # as estimated then
@@ -45,7 +45,8 @@ def ppo_loss(model: ActorCritic, batch: Minibatch, config: PPOConfig) -> tuple[A
     Returns:
         The loss, and its parts and diagnostics by name. `kl` is Schulman's estimate `mean(ratio - 1 - log(ratio))`.
     """
-    _, mean_BTA = jax.vmap(model.actor.unroll)(batch.carry_BL_t_0[0], batch.obs_BTL, batch.is_start_BT)
+    seen_BTL = batch.obs_BTL[..., : model.num_observations]
+    _, mean_BTA = jax.vmap(model.actor.unroll)(batch.carry_BL_t_0[0], seen_BTL, batch.is_start_BT)
     _, value_BT1 = jax.vmap(model.critic.unroll)(batch.carry_BL_t_0[1], batch.obs_BTL, batch.is_start_BT)
     value_BT, policy = value_BT1[..., 0], model.distribution(mean_BTA)
 

@@ -112,16 +112,20 @@ class Network(eqx.Module):
 class ActorCritic(eqx.Module):
     """The policy and the value function, sharing nothing."""
 
-    actor: Network
-    critic: Network
+    actor: Network  # sees the first `num_observations` of an input
+    critic: Network  # sees all of it: the privileged metrics too
     log_std: Float[Array, "A"]
+    num_observations: int = eqx.field(static=True)
     squash: str = eqx.field(static=True)
 
-    def __init__(self, num_observations: int, num_actions: int, config: PPOConfig, key: Key[Array, ""]) -> None:
+    def __init__(
+        self, num_observations: int, num_privileged: int, num_actions: int, config: PPOConfig, key: Key[Array, ""]
+    ) -> None:
         """Draw the weights. The actor begins near the middle of the action range."""
         actor_key, critic_key = jax.random.split(key)
         self.actor = Network(num_observations, num_actions, 0.01, config, actor_key)
-        self.critic = Network(num_observations, 1, 1.0, config, critic_key)
+        self.critic = Network(num_observations + num_privileged, 1, 1.0, config, critic_key)
+        self.num_observations = num_observations
         self.log_std = jnp.full(num_actions, jnp.log(config.initial_std), jnp.float32)
         self.squash = config.squash
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
 from agents.normalize import Moments
@@ -26,6 +27,12 @@ class PolicyState:
     moments: Moments
     low_A: Float[Array, "A"]  # bounds of the controls
     high_A: Float[Array, "A"]
+
+    @classmethod
+    def of(cls, model: ActorCritic, moments: Moments, low_A: ArrayLike, high_A: ArrayLike) -> PolicyState:
+        """The actor's part of what was learned."""
+        moments = moments.of_first(model.num_observations)
+        return cls(model=model, moments=moments, low_A=jnp.asarray(low_A), high_A=jnp.asarray(high_A))
 
     def initial_carry(self, num_rows: int) -> Carry:
         """Empty memories of so many rows."""

@@ -24,7 +24,7 @@ VALUE_CHUNK = 32
 class Trajectory:
     """T consecutive steps of E envs. The flags belong to the transition made by the action."""
 
-    obs_TEL: Float[Array, "T E L"]  # normalized; what the action was chosen from
+    obs_TEL: Float[Array, "T E L"]  # normalized; what the action was chosen from, then the privileged metrics
     sample_TEA: Float[Array, "T E A"]  # what the policy drew, before any squashing
     log_prob_TE: Float[Array, "T E"]  # of that, when it was drawn
     value_TE: Float[Array, "T E"]  # of obs_TEL, in scaled reward
@@ -67,6 +67,7 @@ def collect(
     key: Key[Array, ""],
     *,
     length: int,
+    privileged: tuple[str, ...],
     stagger_first_episodes: bool,
 ) -> tuple[Actors, Trajectory, Float[Array, "T E L"]]:
     """Let the policy act for `length` steps of every env.
@@ -78,17 +79,20 @@ def collect(
         actors: the envs' states and memories.
         key: for the actions.
         length: T.
+        privileged: names of the metrics that the critic sees too.
         stagger_first_episodes: whether env i's first episode after its seeding is cut after a share of i + 1 in E.
 
     Returns:
-        The actors after these steps; the trajectory; the (T, E, L) observations as the env gave them.
+        The actors after these steps; the trajectory; the (T, E, L) observations and
+        privileged metrics as the env gave them.
     """
 
     def step(actors: Actors, key: Array) -> tuple[Actors, tuple[Trajectory, Array]]:
         state, is_start_E = actors.env_state, actors.is_start_E
         actor_EL, critic_EL = jax.vmap(forget)(is_start_E, actors.carry_EL)
-        obs_EL = moments.normalized(state.obs_EL)
-        actor_EL_t_plus_1, mean_EA = jax.vmap(model.actor)(actor_EL, obs_EL)
+        raw_obs_EL = observe(privileged, state.obs_EL, state.metrics)
+        obs_EL = moments.normalized(raw_obs_EL)
+        actor_EL_t_plus_1, mean_EA = jax.vmap(model.actor)(actor_EL, obs_EL[:, : model.num_observations])
         critic_EL_t_plus_1, value_E1 = jax.vmap(model.critic)(critic_EL, obs_EL)
         policy = model.distribution(mean_EA)
         sample_EA = policy.sample(key)
@@ -111,7 +115,7 @@ def collect(
                 final_value,
                 result.truncated_E & ~result.terminated_E & is_valid_E,
                 critic_EL_t_plus_1,
-                result.final_obs_EL,
+                observe(privileged, result.final_obs_EL, result.final_info),
             ),
             reward_TE=result.reward_E,
             terminated_TE=result.terminated_E,
@@ -124,17 +128,23 @@ def collect(
         )
         carry_EL_t_plus_1 = (actor_EL_t_plus_1, critic_EL_t_plus_1)
         actors = Actors(env_state=next_state, carry_EL=carry_EL_t_plus_1, is_start_E=ended_E)
-        return actors, (transition, state.obs_EL)
+        return actors, (transition, raw_obs_EL)
 
     actors_t_f, (trajectory, raw_obs_TEL) = jax.lax.scan(step, actors, jax.random.split(key, length))
-    return actors_t_f, _with_next_values(trajectory, model, moments, actors, actors_t_f), raw_obs_TEL
+    state_t_f = actors_t_f.env_state
+    obs_EL_t_f = moments.normalized(observe(privileged, state_t_f.obs_EL, state_t_f.metrics))
+    return actors_t_f, _with_next_values(trajectory, model, actors, actors_t_f, obs_EL_t_f), raw_obs_TEL
+
+
+def observe(privileged: tuple[str, ...], obs_EL: Float[Array, "E L"], metrics: dict[str, Array]) -> Float[Array, "E M"]:
+    """What the critic sees: the observations, then the privileged ones among the metrics."""
+    return jnp.concatenate([obs_EL, *(metrics[name].reshape(len(obs_EL), -1) for name in privileged)], axis=1)
 
 
 def _with_next_values(
-    trajectory: Trajectory, model: ActorCritic, moments: Moments, actors_t_0: Actors, actors_t_f: Actors
+    trajectory: Trajectory, model: ActorCritic, actors_t_0: Actors, actors_t_f: Actors, obs_EL_t_f: Array
 ) -> Trajectory:
     """The trajectory with the next values of the steps that did not end an episode, from the step after."""
-    obs_EL_t_f = moments.normalized(actors_t_f.env_state.obs_EL)
     critic_EL = jax.vmap(forget)(actors_t_f.is_start_E, actors_t_f.carry_EL[1])
     _, value_E1_t_f = jax.vmap(model.critic)(critic_EL, obs_EL_t_f)
     following_TE = jnp.concatenate([trajectory.value_TE[1:], value_E1_t_f.T])

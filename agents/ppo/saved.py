@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from agents.checkpoint import Checkpoints
 from agents.normalize import Moments
 from agents.ppo.config import PPOConfig
-from agents.ppo.learn import TrainState
+from agents.ppo.learn import TrainState, count_privileged
 from agents.ppo.networks import ActorCritic
 from agents.ppo.policy import Policy, PolicyState
 from ksim_envs import Core
@@ -29,6 +29,7 @@ def describe(task_id: str, config: PPOConfig, core: Core, elapsed_s: float) -> d
         "config": config.to_dict(),
         "backend": core.backend.name,
         "num_observations": core.num_observations,
+        "num_privileged": count_privileged(core, config),
         "action_low": low_A.tolist(),
         "action_high": high_A.tolist(),
         "elapsed_s": elapsed_s,
@@ -60,11 +61,11 @@ def load(run_dir: Path | str, step: int | None = None, *, seed_index: int = 0) -
     step = checkpoints.best_step() if step is None else step
     info = checkpoints.read_info(step)
     state, _ = checkpoints.load(_policy_template(info), step, partial=True)
-    part: dict[str, Any] = {"model": state.model, "moments": state.moments}
+    part = (state.model, state.moments)
     if info["config"]["num_seeds"] > 1:
         part = jax.tree.map(lambda leaf: leaf[seed_index], part)
-    low_A, high_A = (jnp.asarray(info[name], jnp.float32) for name in ("action_low", "action_high"))
-    return Policy(PolicyState(**part, low_A=low_A, high_A=high_A))
+    bounds = (np.asarray(info[name], np.float32) for name in ("action_low", "action_high"))
+    return Policy(PolicyState.of(*part, *bounds))
 
 
 def _policy_template(info: dict[str, Any]) -> TrainState:
@@ -72,8 +73,9 @@ def _policy_template(info: dict[str, Any]) -> TrainState:
     config = PPOConfig.from_dict(info["config"])
 
     def part(key: jax.Array) -> dict[str, Any]:
-        model = ActorCritic(info["num_observations"], len(info["action_low"]), config, key)
-        return {"model": model, "moments": Moments.empty(info["num_observations"])}
+        num_seen, num_privileged = info["num_observations"], info["num_privileged"]
+        model = ActorCritic(num_seen, num_privileged, len(info["action_low"]), config, key)
+        return {"model": model, "moments": Moments.empty(num_seen + num_privileged)}
 
     keys = jax.random.split(jax.random.key(0), config.num_seeds)
     shapes: Any = jax.eval_shape(jax.vmap(part), keys) if config.num_seeds > 1 else jax.eval_shape(part, keys[0])

@@ -16,6 +16,7 @@ from agents.ppo.config import PPOConfig
 from agents.ppo.learn import TrainState, advance, init, learn, measure
 from agents.ppo.policy import PolicyState
 from ksim_envs import Core
+from ksim_envs.runtime import paused_gc
 
 TIMED_ITERATIONS = 10
 """Every so many iterations the host waits between collecting and learning, to see how long each takes."""
@@ -31,9 +32,9 @@ class Trainer:
         """Compile nothing yet; the first iteration does."""
         self.core, self.config = core, config
         self._init = jax.jit(self._mapped(partial(init, core, config)))
-        self._collect = jax.jit(self._mapped(partial(advance, core, config)), donate_argnums=0)
+        self.collect = jax.jit(self._mapped(partial(advance, core, config)), donate_argnums=0)
         self._measure = jax.jit(self._mapped(partial(measure, config)), donate_argnums=0)
-        self._learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0)
+        self.learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0)
         self.env_steps_per_iteration = config.num_seeds * config.dataset_size
         self._share_collect = float("nan")
 
@@ -43,7 +44,8 @@ class Trainer:
 
     def start(self) -> TrainState:
         """The state after the first rollout, which only measures the observations: nothing is learned from it."""
-        return self._measure(*self._collect(self._init(self._keys())))
+        with paused_gc():  # it compiles
+            return self._measure(*self.collect(self._init(self._keys())))
 
     def iterate(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Collect and learn once; the state that goes in is used up.
@@ -54,11 +56,12 @@ class Trainer:
         # not the first iteration, which compiles
         is_timed = self.env_steps(state) // self.env_steps_per_iteration % TIMED_ITERATIONS == 2
         started = time.perf_counter()
-        collected = self._collect(state)
-        if is_timed:
-            jax.block_until_ready(collected)
-        halfway = time.perf_counter()
-        state, metrics = self._learn(*collected)
+        with paused_gc():  # the first time, both calls compile
+            collected = self.collect(state)
+            if is_timed:
+                jax.block_until_ready(collected)
+            halfway = time.perf_counter()
+            state, metrics = self.learn(*collected)
         values = {name: _mean(value) for name, value in jax.device_get(metrics).items()}
         seconds = time.perf_counter() - started
         if is_timed:
@@ -81,11 +84,10 @@ class Trainer:
 
     def policies(self, state: TrainState) -> list[PolicyState]:
         """The policy of each seed."""
-        low_A, high_A = map(jnp.asarray, self.core.action_bounds)
-        if self.config.num_seeds == 1:
-            return [PolicyState(model=state.model, moments=state.moments, low_A=low_A, high_A=high_A)]
-        parts = [jax.tree.map(itemgetter(s), (state.model, state.moments)) for s in range(self.config.num_seeds)]
-        return [PolicyState(model=part[0], moments=part[1], low_A=low_A, high_A=high_A) for part in parts]
+        parts = [(state.model, state.moments)]
+        if self.config.num_seeds > 1:
+            parts = [jax.tree.map(itemgetter(seed), parts[0]) for seed in range(self.config.num_seeds)]
+        return [PolicyState.of(model, moments, *self.core.action_bounds) for model, moments in parts]
 
     def _learn_and_measure(self, state: TrainState, trajectory: Any, raw_obs_TEL: Any) -> tuple[TrainState, Any]:
         learned, metrics = learn(self.config, state, trajectory)

@@ -122,8 +122,8 @@ def test_programs_are_compiled_once(trainer):
     state = trainer.start()
     for _ in range(3):
         state, _ = trainer.iterate(state)
-    assert trainer._collect._cache_size() == 1
-    assert trainer._learn._cache_size() == 1
+    assert trainer.collect._cache_size() == 1
+    assert trainer.learn._cache_size() == 1
 
 
 def test_several_seeds_train_as_one_program(core, trainer):

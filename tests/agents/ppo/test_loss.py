@@ -17,7 +17,7 @@ CONFIG = PPOConfig(hidden_sizes=(8, 8), num_envs=1)
 
 @pytest.fixture(scope="module")
 def model():
-    return ActorCritic(NUM_OBS, NUM_ACTIONS, CONFIG, jax.random.key(3))
+    return ActorCritic(NUM_OBS, 0, NUM_ACTIONS, CONFIG, jax.random.key(3))
 
 
 def make_batch(seed=0, valid_share=0.8):
@@ -93,7 +93,7 @@ def reference(model, batch, config):
 )
 def test_loss_equals_the_reference(model, changes):
     config = replace(CONFIG, **changes)
-    model = ActorCritic(NUM_OBS, NUM_ACTIONS, config, jax.random.key(3))
+    model = ActorCritic(NUM_OBS, 0, NUM_ACTIONS, config, jax.random.key(3))
     batch = make_batch()
     loss, metrics = ppo_loss(model, batch, config)
     expected_metrics, expected = reference(model, batch, config)

@@ -12,14 +12,19 @@ from agents.ppo.distributions import in_control_units
 from agents.ppo.learn import advance, init
 from tests.agents.ppo.conftest import CONFIG, TASK
 
-LONG = replace(CONFIG, num_env_states_per_minibatch=256, memory="gru", num_minibatches=2)
+LONG = replace(CONFIG, num_env_states_per_minibatch=256, num_minibatches=2, memory="gru", privileged=("x_position",))
 """32 steps of 16 envs, so that every row ends an episode of at most 24 steps."""
+
+
+def seen_by_critic(state):
+    """The observations, then the privileged metric."""
+    return jnp.concatenate([state.obs_EL, state.metrics["x_position"][:, None]], axis=1)
 
 
 @pytest.fixture(scope="module")
 def rollout(diverging_core):
     state = jax.jit(partial(init, diverging_core, LONG))(jax.random.key(5))
-    state = replace(state, moments=state.moments.updated(state.actors.env_state.obs_EL, np.ones(16, bool)))
+    state = replace(state, moments=state.moments.updated(seen_by_critic(state.actors.env_state), np.ones(16, bool)))
     after, trajectory, obs_TEL = jax.jit(partial(advance, diverging_core, LONG))(state)
     return state, after, trajectory, obs_TEL
 
@@ -60,7 +65,8 @@ def test_rewards_and_flags_are_those_of_the_env(rollout, replayed):
 
 def test_next_values_are_those_of_the_true_next_states_also_where_an_episode_was_cut(rollout, replayed):
     state, _, trajectory, _ = rollout
-    expected = critic_values(state.model, state.moments, trajectory, replayed.final_obs_EL)
+    final_obs_TEL = jnp.concatenate([replayed.final_obs_EL, replayed.final_info["x_position"][..., None]], axis=2)
+    expected = critic_values(state.model, state.moments, trajectory, final_obs_TEL)
     counts = np.asarray(trajectory.is_valid_TE & ~trajectory.terminated_TE)  # the others are not bootstrapped
     assert (counts & np.asarray(trajectory.truncated_TE)).sum() > 10
     np.testing.assert_allclose(np.asarray(trajectory.next_value_TE)[counts], expected[counts], rtol=1e-4, atol=1e-5)
@@ -76,14 +82,14 @@ def test_an_episode_starts_where_the_one_before_has_ended(rollout):
 
 def test_observations_are_given_raw_and_normalized(rollout):
     state, _, trajectory, obs_TEL = rollout
-    np.testing.assert_array_equal(obs_TEL[0], state.actors.env_state.obs_EL)
+    np.testing.assert_array_equal(obs_TEL[0], seen_by_critic(state.actors.env_state))
     np.testing.assert_allclose(trajectory.obs_TEL, state.moments.normalized(obs_TEL), rtol=1e-5, atol=1e-5)
 
 
 def test_log_probabilities_are_those_of_the_model_that_acted(rollout):
     state, _, trajectory, _ = rollout
     unroll = jax.vmap(state.model.actor.unroll, in_axes=(0, 1, 1), out_axes=(0, 1))
-    _, mean_TEA = unroll(trajectory.carry_EL_t_0[0], trajectory.obs_TEL, trajectory.is_start_TE)
+    _, mean_TEA = unroll(trajectory.carry_EL_t_0[0], trajectory.obs_TEL[..., :5], trajectory.is_start_TE)
     log_prob_TE = state.model.distribution(mean_TEA).log_prob(trajectory.sample_TEA)
     np.testing.assert_allclose(trajectory.log_prob_TE, log_prob_TE, rtol=1e-4, atol=1e-5)
 

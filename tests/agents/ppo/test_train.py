@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-import ksim_envs
 from agents import logger, ppo
 from agents.checkpoint import Checkpoints
 from agents.errors import CheckpointWarning, RunFolderError, TrainingStopped
@@ -17,7 +16,7 @@ from agents.evaluate import Evaluator
 from agents.logger import Logger
 from agents.ppo.trainer import Trainer
 from agents.run_folder import lock
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from tests.agents.ppo.conftest import CONFIG
 
 
@@ -166,7 +165,19 @@ def test_several_seeds_keep_the_best_policy(tiny_id, tmp_path):
     np.testing.assert_array_equal(ppo.load(tmp_path, seed_index=best)(obs), result.policy(obs))
 
 
+def test_a_policy_does_without_what_only_its_critic_sees(tiny_id, tmp_path):
+    config = replace(CONFIG, privileged=("x_position",), total_env_steps=512, memory="gru")
+    result = ppo.train(tiny_id, config, run_dir=tmp_path)
+    obs = np.ones((3, result.policy.num_observations), np.float32)
+    np.testing.assert_array_equal(ppo.load(tmp_path)(obs), result.policy(obs))
+
+
+def test_a_privileged_metric_that_does_not_exist_is_refused(tiny_id, tmp_path):
+    with pytest.raises(UnknownNameError, match="x_position"):
+        ppo.train(tiny_id, replace(CONFIG, privileged=("x_positon",)), run_dir=tmp_path)
+
+
 def test_an_unknown_id_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ksim_envs.errors.UnknownNameError):
+    with pytest.raises(UnknownNameError):
         ppo.train("ksim/Humanid-v0", CONFIG, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
