@@ -79,9 +79,9 @@ def count_privileged(core: Core, config: PPOConfig) -> int:
     return sum(math.prod(metrics[name].shape[1:]) for name in config.privileged)
 
 
-def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainState, Trajectory, Array]:
+def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainState, Trajectory]:
     """Collect the next trajectory with the policy and the statistics as they are; see `collect`."""
-    actors, trajectory, raw_obs_TEL = collect(
+    actors, trajectory = collect(
         core,
         state.model,
         state.moments,
@@ -91,15 +91,15 @@ def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainStat
         privileged=config.privileged,
         stagger_first_episodes=config.stagger_first_episodes,
     )
-    return replace(state, actors=actors, iteration=state.iteration + 1), trajectory, raw_obs_TEL
+    return replace(state, actors=actors, iteration=state.iteration + 1), trajectory
 
 
-def measure(config: PPOConfig, state: TrainState, trajectory: Trajectory, raw_obs_TEL: Array) -> TrainState:
+def measure(config: PPOConfig, state: TrainState, trajectory: Trajectory) -> TrainState:
     """The state with the trajectory's observations in its statistics, for the next rollout to be normalized with."""
     if not config.normalize_observations:
         return state
-    raw_obs_DL = raw_obs_TEL.reshape(-1, raw_obs_TEL.shape[-1])
-    return replace(state, moments=state.moments.updated(raw_obs_DL, trajectory.is_valid_TE.reshape(-1)))
+    obs_DL = trajectory.obs_TEL.reshape(-1, trajectory.obs_TEL.shape[-1])
+    return replace(state, moments=state.moments.updated(obs_DL, trajectory.is_valid_TE.reshape(-1)))
 
 
 def learn(config: PPOConfig, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, Metrics]:
@@ -124,7 +124,7 @@ def learn(config: PPOConfig, state: TrainState, trajectory: Trajectory) -> tuple
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
     )
-    dataset = _segments(config, trajectory, advantage_TE, return_TE)
+    dataset = _segments(config, trajectory, state.moments.normalized(trajectory.obs_TEL), advantage_TE, return_TE)
     num_segments = len(dataset.value_BT)
     scheduled = optax.linear_schedule(config.learning_rate, config.final_learning_rate, config.num_iterations)
     if config.desired_kl is None:
@@ -173,7 +173,9 @@ def _improved(config: PPOConfig, state: TrainState, batch: Minibatch) -> tuple[T
     return replace(state, model=kept[0], opt_state=kept[1], learning_rate=kept[2]), {**metrics, "grad_norm": grad_norm}
 
 
-def _segments(config: PPOConfig, trajectory: Trajectory, advantage_TE: Array, return_TE: Array) -> Minibatch:
+def _segments(
+    config: PPOConfig, trajectory: Trajectory, seen_TEL: Array, advantage_TE: Array, return_TE: Array
+) -> Minibatch:
     """The dataset: single states in any order, or with a memory every env's whole sequence."""
     length = 1 if config.memory == "none" else config.rollout_length
 
@@ -183,7 +185,7 @@ def _segments(config: PPOConfig, trajectory: Trajectory, advantage_TE: Array, re
         return jnp.moveaxis(leaf_NTEL, 2, 1).reshape(-1, length, *rest)
 
     return Minibatch(
-        obs_BTL=cut(trajectory.obs_TEL),
+        obs_BTL=cut(seen_TEL),
         sample_BTA=cut(trajectory.sample_TEA),
         log_prob_BT=cut(trajectory.log_prob_TE),
         value_BT=cut(trajectory.value_TE),

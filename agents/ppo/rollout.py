@@ -24,7 +24,7 @@ VALUE_CHUNK = 32
 class Trajectory:
     """T consecutive steps of E envs. The flags belong to the transition made by the action."""
 
-    obs_TEL: Float[Array, "T E L"]  # normalized; what the action was chosen from, then the privileged metrics
+    obs_TEL: Float[Array, "T E L"]  # what the action was chosen from, as the env gave it; then the privileged metrics
     sample_TEA: Float[Array, "T E A"]  # what the policy drew, before any squashing
     log_prob_TE: Float[Array, "T E"]  # of that, when it was drawn
     value_TE: Float[Array, "T E"]  # of obs_TEL, in scaled reward
@@ -69,7 +69,7 @@ def collect(
     length: int,
     privileged: tuple[str, ...],
     stagger_first_episodes: bool,
-) -> tuple[Actors, Trajectory, Float[Array, "T E L"]]:
+) -> tuple[Actors, Trajectory]:
     """Let the policy act for `length` steps of every env.
 
     Args:
@@ -83,17 +83,16 @@ def collect(
         stagger_first_episodes: whether env i's first episode after its seeding is cut after a share of i + 1 in E.
 
     Returns:
-        The actors after these steps; the trajectory; the (T, E, L) observations and
-        privileged metrics as the env gave them.
+        The actors after these steps, and the trajectory.
     """
 
-    def step(actors: Actors, key: Array) -> tuple[Actors, tuple[Trajectory, Array]]:
+    def step(actors: Actors, key: Array) -> tuple[Actors, Trajectory]:
         state, is_start_E = actors.env_state, actors.is_start_E
         actor_EL, critic_EL = jax.vmap(forget)(is_start_E, actors.carry_EL)
-        raw_obs_EL = observe(privileged, state.obs_EL, state.metrics)
-        obs_EL = moments.normalized(raw_obs_EL)
-        actor_EL_t_plus_1, mean_EA = jax.vmap(model.actor)(actor_EL, obs_EL[:, : model.num_observations])
-        critic_EL_t_plus_1, value_E1 = jax.vmap(model.critic)(critic_EL, obs_EL)
+        obs_EL = observe(privileged, state.obs_EL, state.metrics)
+        seen_EL = moments.normalized(obs_EL)
+        actor_EL_t_plus_1, mean_EA = jax.vmap(model.actor)(actor_EL, seen_EL[:, : model.num_observations])
+        critic_EL_t_plus_1, value_E1 = jax.vmap(model.critic)(critic_EL, seen_EL)
         policy = model.distribution(mean_EA)
         sample_EA = policy.sample(key)
         limit_E = _episode_limits(core, state) if stagger_first_episodes else None
@@ -127,13 +126,12 @@ def collect(
             length_TE=result.final_info["episode_length"].astype(jnp.float32),
         )
         carry_EL_t_plus_1 = (actor_EL_t_plus_1, critic_EL_t_plus_1)
-        actors = Actors(env_state=next_state, carry_EL=carry_EL_t_plus_1, is_start_E=ended_E)
-        return actors, (transition, raw_obs_EL)
+        return Actors(env_state=next_state, carry_EL=carry_EL_t_plus_1, is_start_E=ended_E), transition
 
-    actors_t_f, (trajectory, raw_obs_TEL) = jax.lax.scan(step, actors, jax.random.split(key, length))
+    actors_t_f, trajectory = jax.lax.scan(step, actors, jax.random.split(key, length))
     state_t_f = actors_t_f.env_state
-    obs_EL_t_f = moments.normalized(observe(privileged, state_t_f.obs_EL, state_t_f.metrics))
-    return actors_t_f, _with_next_values(trajectory, model, actors, actors_t_f, obs_EL_t_f), raw_obs_TEL
+    seen_EL_t_f = moments.normalized(observe(privileged, state_t_f.obs_EL, state_t_f.metrics))
+    return actors_t_f, _with_next_values(trajectory, model, actors, actors_t_f, seen_EL_t_f)
 
 
 def observe(privileged: tuple[str, ...], obs_EL: Float[Array, "E L"], metrics: dict[str, Array]) -> Float[Array, "E M"]:
@@ -142,11 +140,11 @@ def observe(privileged: tuple[str, ...], obs_EL: Float[Array, "E L"], metrics: d
 
 
 def _with_next_values(
-    trajectory: Trajectory, model: ActorCritic, actors_t_0: Actors, actors_t_f: Actors, obs_EL_t_f: Array
+    trajectory: Trajectory, model: ActorCritic, actors_t_0: Actors, actors_t_f: Actors, seen_EL_t_f: Array
 ) -> Trajectory:
     """The trajectory with the next values of the steps that did not end an episode, from the step after."""
     critic_EL = jax.vmap(forget)(actors_t_f.is_start_E, actors_t_f.carry_EL[1])
-    _, value_E1_t_f = jax.vmap(model.critic)(critic_EL, obs_EL_t_f)
+    _, value_E1_t_f = jax.vmap(model.critic)(critic_EL, seen_EL_t_f)
     following_TE = jnp.concatenate([trajectory.value_TE[1:], value_E1_t_f.T])
     ended_TE = trajectory.terminated_TE | trajectory.truncated_TE
     return replace(

@@ -9,12 +9,12 @@ from operator import itemgetter
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from agents.ppo.config import PPOConfig
-from agents.ppo.learn import TrainState, advance, init, learn, measure
+from agents.ppo.learn import Metrics, TrainState, advance, init, learn, measure
 from agents.ppo.policy import PolicyState
+from agents.ppo.rollout import Trajectory
 from ksim_envs import Core
 from ksim_envs.runtime import paused_gc
 
@@ -24,6 +24,9 @@ TIMED_ITERATIONS = 10
 
 class Trainer:
     """Iterations of PPO on one batch of envs: two programs, each compiled once.
+
+    `collect(state)` gives the next state and a trajectory, `learn` takes these two to a state and metrics; what goes
+    in is used up. `iterate` does both.
 
     With `num_seeds` the programs are mapped over the seeds, and every leaf of the state has them as its first axis.
     """
@@ -89,12 +92,12 @@ class Trainer:
             parts = [jax.tree.map(itemgetter(seed), parts[0]) for seed in range(self.config.num_seeds)]
         return [PolicyState.of(model, moments, *self.core.action_bounds) for model, moments in parts]
 
-    def _learn_and_measure(self, state: TrainState, trajectory: Any, raw_obs_TEL: Any) -> tuple[TrainState, Any]:
+    def _learn_and_measure(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, Metrics]:
         learned, metrics = learn(self.config, state, trajectory)
-        return measure(self.config, learned, trajectory, raw_obs_TEL), metrics
+        return measure(self.config, learned, trajectory), metrics
 
     def _keys(self) -> jax.Array:
-        keys_S = jnp.stack([jax.random.key(self.config.seed + index) for index in range(self.config.num_seeds)])
+        keys_S = self.core.keys_of(range(self.config.seed, self.config.seed + self.config.num_seeds))
         return keys_S if self.config.num_seeds > 1 else keys_S[0]
 
     def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:

