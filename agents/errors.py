@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 from ksim_envs.errors import KsimError
 
@@ -25,15 +24,19 @@ class CheckpointWarning(UserWarning):
 
 
 class TrainingStopped(KsimError, RuntimeError):  # noqa: N818 (nothing is wrong)
-    """A signal asked a training run to stop; it has saved a checkpoint."""
+    """A signal asked a training run to stop."""
 
-    def __init__(self, received: signal.Signals, run_dir: Path, env_steps: int) -> None:
+    def __init__(self, received: signal.Signals, command: str, env_steps: int, saved_env_steps: int) -> None:
         """Word the message.
 
         Args:
             received: the signal.
-            run_dir: the folder of the run.
+            command: what goes on with the run.
             env_steps: how far it came.
+            saved_env_steps: how far the newest checkpoint is.
         """
-        super().__init__(f"stopped by {received.name} after {env_steps:,} env steps; --resume goes on in {run_dir}.")
+        super().__init__(
+            f"stopped by {received.name} after {env_steps:,} env steps; the newest checkpoint is of "
+            f"{saved_env_steps:,}. To go on: {command}"
+        )
         self.received = received

@@ -19,8 +19,9 @@ from ksim_envs.errors import InvalidConfigError
 if TYPE_CHECKING:
     from agents.ppo.policy import Policy, PolicyState
 
-EVALUATION_STREAM = 0x6576616C
-"""Sets the envs of evaluations apart from those of training with the same seed."""
+SELECTION_STREAM, REPORT_STREAM = 0x73656C65, 0x7265706F
+"""Set the envs of evaluations apart from those of training with the same seed: those during training, which choose the
+best policy, and those afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +30,29 @@ class Evaluation:
 
     return_E: np.ndarray  # (E,) undiscounted
     length_E: np.ndarray  # (E,) control steps
-    num_diverged: int  # episodes that a fault of the physics cut short
+    diverged_E: np.ndarray  # (E,) bool: a fault of the physics cut the episode short
 
     def metrics(self) -> dict[str, float]:
-        """The episodes' mean, spread and length by name."""
+        """The episodes' mean, spread and length by name, without those that diverged; not a number if all did."""
+        is_whole_E = ~self.diverged_E
+        rows = (self.return_E, self.length_E)
+        return_E, length_E = (row[is_whole_E] if is_whole_E.any() else np.array([np.nan]) for row in rows)
         return {
-            "return_mean": float(self.return_E.mean()),
-            "return_std": float(self.return_E.std()),
-            "return_min": float(self.return_E.min()),
-            "return_max": float(self.return_E.max()),
-            "length_mean": float(self.length_E.mean()),
-            "num_diverged": self.num_diverged,
+            "return_mean": float(return_E.mean()),
+            "return_std": float(return_E.std()),
+            "return_min": float(return_E.min()),
+            "return_max": float(return_E.max()),
+            "length_mean": float(length_E.mean()),
+            "num_diverged": float(self.diverged_E.sum()),
         }
 
 
 class Evaluator:
     """Evaluates policies in one batch of our envs, always from the same first states."""
 
-    def __init__(self, core: Core, seed: int) -> None:
+    def __init__(self, core: Core, seed: int, stream: int = SELECTION_STREAM) -> None:
         """Compile nothing yet; the first evaluation does."""
-        self.core = core
-        self._key_E = jax.vmap(jax.random.fold_in, (0, None))(core.keys(seed), EVALUATION_STREAM)
+        self._key_E = jax.vmap(jax.random.fold_in, (0, None))(core.keys(seed), stream)
         self._run = jax.jit(partial(_episodes, core))
 
     def __call__(self, policy: PolicyState) -> Evaluation:
@@ -58,7 +61,7 @@ class Evaluator:
         return Evaluation(
             return_E=np.array(final.return_E),
             length_E=np.array(final.step_E),
-            num_diverged=int((np.array(final.fault_count_EC).sum(axis=1) > 0).sum()),
+            diverged_E=np.array(final.fault_count_EC).sum(axis=1) > 0,
         )
 
 
@@ -98,7 +101,8 @@ def evaluate_in_gymnasium(policy: Policy, task_id: str, num_episodes: int, seed:
     """
     modes = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}
     envs = gym.make_vec(gymnasium_id(task_id), num_episodes, vectorization_mode="sync", vector_kwargs=modes)
-    result = Evaluation(return_E=np.zeros(num_episodes), length_E=np.zeros(num_episodes, int), num_diverged=0)
+    zeros = np.zeros(num_episodes)
+    result = Evaluation(return_E=zeros, length_E=zeros.astype(int), diverged_E=zeros.astype(bool))
     with contextlib.closing(envs):
         obs, _ = envs.reset(seed=seed)
         policy.reset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -14,9 +14,10 @@ import ksim_envs
 from agents.ppo.config import PPOConfig
 from agents.ppo.presets import preset
 from agents.progress import final_table
+from agents.run_folder import CHECKPOINTS, runs_of
+from ksim_envs.errors import InvalidConfigError, InvalidSeedError
 
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
-RUNS = Path("runs")
 
 
 def train_command(words: Sequence[str]) -> Callable[..., int]:
@@ -62,25 +63,45 @@ def train_command(words: Sequence[str]) -> Callable[..., int]:
     return train
 
 
-def evaluate(run_dir: RunDir, /, episodes: int = 64, gymnasium: bool = False, seed: int = 1) -> int:
+def evaluate(
+    run_dir: RunDir,
+    /,
+    episodes: int = 64,
+    gymnasium: bool = False,
+    backend: Literal["native", "mjx"] | None = None,
+    dynamics: Literal["fast", "gymnasium"] | None = None,
+    seed: int = 0,
+) -> int:
     """Evaluate a run's best policy: deterministic actions, one whole episode in each of a batch of envs.
 
     Args:
         run_dir: the run's folder.
         episodes: how many.
         gymnasium: evaluate in Gymnasium's own v5 envs instead of ours.
+        backend: the physics engine of our envs, if not the one that the run was trained on.
+        dynamics: their integrator and solver, if not those that the run was trained with.
         seed: of the envs.
     """
     from agents import ppo
-    from agents.evaluate import Evaluator, evaluate_in_gymnasium
+    from agents.evaluate import REPORT_STREAM, Evaluator, evaluate_in_gymnasium
 
     task_id, config = ppo.read_settings(run_dir)
     policy = ppo.load(run_dir)
+    if not 0 <= seed < 2**31:
+        raise InvalidSeedError(f"seed is {seed}; it must lie in [0, 2**31).")
+    if episodes < 1:
+        raise InvalidConfigError(f"episodes is {episodes}; at least 1 is needed.")
     if gymnasium:
         evaluation = evaluate_in_gymnasium(policy, task_id, episodes, seed)
     else:
-        core = ksim_envs.make_functional(task_id, episodes, backend=config.backend, dynamics=config.dynamics)
-        evaluation = Evaluator(core, seed)(policy.state)
+        core = ksim_envs.make_functional(
+            task_id,
+            episodes,
+            backend=backend or config.backend,
+            dynamics=dynamics or config.dynamics,
+            num_threads=config.num_threads,
+        )
+        evaluation = Evaluator(core, seed, REPORT_STREAM)(policy.state)
     final_table({name: f"{value:,.1f}" for name, value in evaluation.metrics().items()})
     return 0
 
@@ -98,9 +119,8 @@ def video(run_dir: RunDir, /, path: Path | None = None, steps: int = 500, seed: 
     from agents.video import record
 
     task_id, config = ppo.read_settings(run_dir)
-    made = record(
-        ppo.load(run_dir), task_id, path or run_dir / "policy.mp4", num_steps=steps, seed=seed, dynamics=config.dynamics
-    )
+    path = path or run_dir / "policy.mp4"
+    made = record(ppo.load(run_dir), task_id, path, config=config, num_steps=steps, seed=seed)
     Console(soft_wrap=True).print(str(made), markup=False, highlight=False)
     return 0
 
@@ -116,16 +136,19 @@ def play(run_dir: RunDir, /, seed: int = 0) -> int:
     from agents.play import play as show
 
     task_id, config = ppo.read_settings(run_dir)
-    show(ppo.load(run_dir), task_id, seed=seed, dynamics=config.dynamics)
+    show(ppo.load(run_dir), task_id, config=config, seed=seed)
     return 0
 
 
 def _named(words: Sequence[str]) -> argparse.Namespace:
     """The task and the run that a command line names, read before its flags can have defaults."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--run-dir", "--run_dir", type=Path)
     parser.add_argument("--resume", action="store_true")
-    known, rest = parser.parse_known_args(list(words))
+    try:
+        known, rest = parser.parse_known_args(list(words))
+    except argparse.ArgumentError:  # the real parser will say what is wrong
+        known, rest = argparse.Namespace(run_dir=None, resume=False), list(words)
     known.task_id = next((word for word in rest if word in ksim_envs.task_ids()), None)
     if known.resume and known.run_dir is None and known.task_id is not None:
         known.run_dir = _newest_run(known.task_id)
@@ -133,7 +156,7 @@ def _named(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _default_settings(task_id: str | None, run_dir: Path | None) -> PPOConfig:
-    if run_dir is not None and (run_dir / "checkpoints").is_dir():
+    if run_dir is not None and any((run_dir / CHECKPOINTS).glob("step_*")):
         from agents import ppo
 
         return ppo.read_settings(run_dir)[1]
@@ -142,5 +165,6 @@ def _default_settings(task_id: str | None, run_dir: Path | None) -> PPOConfig:
 
 def _newest_run(task_id: str) -> Path | None:
     """The newest folder under `runs/` with a run of this task; None if there is none."""
-    folders = sorted((RUNS / task_id.removeprefix("ksim/").replace("/", "_")).glob("*/checkpoints"))
-    return folders[-1].parent if folders else None
+    checkpoints = runs_of(task_id).glob(f"*/{CHECKPOINTS}/step_*")
+    newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+    return newest and newest.parents[1]

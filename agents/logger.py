@@ -6,6 +6,7 @@ in one that was interrupted and resumed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -55,19 +56,25 @@ class Logger:
             config: what W&B shows as the run's configuration.
 
         Raises:
-            RunFolderError: a new run in a folder that has a log.
+            RunFolderError: a new run in a folder that has a log, or the folder cannot be written to.
             MissingDependencyError: W&B is asked for and not installed.
         """
         is_new = resume_env_steps is None
         self._path = run_dir / FILE_NAME
         if is_new and self._path.exists() and self._path.stat().st_size:
             raise RunFolderError(f"{run_dir} holds the log of a run; resume that run, or choose another folder.")
-        run_dir.mkdir(parents=True, exist_ok=True)
-        self._wandb = None if wandb is None else _start_wandb(wandb, run_dir, config, is_new)
-        self._path.touch()
-        if resume_env_steps is not None:
-            _drop_rows_beyond(self._path, resume_env_steps)
-        self._tensorboard = _TensorBoard(run_dir / "tensorboard", resume_env_steps) if tensorboard else None
+        library = None if wandb is None else _import_wandb()  # before anything is written
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+            if resume_env_steps is not None:
+                _drop_rows_beyond(self._path, resume_env_steps)
+            self._tensorboard = _TensorBoard(run_dir / "tensorboard", resume_env_steps) if tensorboard else None
+        except OSError as error:
+            raise RunFolderError(
+                f"{run_dir} cannot be written to: {error}. Mend it, or choose another folder."
+            ) from error
+        self._wandb = library and _start_wandb(library, str(wandb), run_dir, config, is_new)
         self._has_warned = False
 
     def __enter__(self) -> Self:
@@ -96,6 +103,10 @@ class Logger:
             self._tensorboard = None
         if self._wandb is not None:
             self._wandb.log({**scalars, "env_steps": env_steps})
+
+    def sync(self) -> None:
+        """Makes the rows survive a power cut, as the checkpoint that is saved next will."""
+        self._attempt(lambda: _sync(self._path))
 
     def close(self, *, failed: bool = False) -> None:
         """Closes the log.
@@ -137,7 +148,12 @@ def read(run_dir: Path) -> list[Row]:
     path = run_dir / FILE_NAME
     if not path.is_file():
         raise RunFolderError(f"{run_dir} holds no {FILE_NAME}; name the folder of a run.")
-    return [json.loads(line) for line in _complete_lines(path)]
+    return [json.loads(line) for line in _whole_lines(path)]
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _json(value: float) -> int | float | None:
@@ -158,14 +174,22 @@ def _append(path: Path, row: Row) -> None:
         raise
 
 
-def _complete_lines(path: Path) -> list[bytes]:
-    content = path.read_bytes()
-    return content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines up to the first that is cut or no row: after a power cut the rest of a file can be anything."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    return list(itertools.takewhile(_is_row, lines))
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and "env_steps" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
 
 
 def _drop_rows_beyond(path: Path, env_steps: int) -> None:
     """Leaves the complete lines up to that step; whoever reads meanwhile sees the old file or the new one."""
-    kept = [line for line in _complete_lines(path) if json.loads(line)["env_steps"] <= env_steps]
+    kept = [line for line in _whole_lines(path) if json.loads(line)["env_steps"] <= env_steps]
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         file.writelines(kept)
@@ -205,12 +229,16 @@ class _TensorBoard:
         self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
 
-def _start_wandb(project: str, run_dir: Path, config: dict[str, Any] | None, is_new: bool) -> Any:
-    """A W&B run; the id in `run_dir/wandb-id` lets a resumed run continue it."""
+def _import_wandb() -> Any:
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependencyError('Logging to W&B needs wandb: pip install "ksim-envs[wandb]".') from error
+    return wandb
+
+
+def _start_wandb(wandb: Any, project: str, run_dir: Path, config: dict[str, Any] | None, is_new: bool) -> Any:
+    """A W&B run; the id in `run_dir/wandb-id` lets a resumed run continue it."""
     id_path = run_dir / "wandb-id"
     run_id = id_path.read_text().strip() if id_path.exists() and not is_new else None
     run: Any = wandb.init(

@@ -24,7 +24,7 @@ class Moments:
 
     @classmethod
     def empty(cls, size: int) -> Moments:
-        """Of no observation: `normalized` then leaves them as they are, but for the clipping."""
+        """Of no observation: `normalized` then leaves them as they are."""
         return cls(count=jnp.zeros(()), mean_L=jnp.zeros(size), var_L=jnp.ones(size))
 
     def of_first(self, size: int) -> Moments:
@@ -55,4 +55,5 @@ class Moments:
 
     def normalized(self, obs: Float[Array, "*B L"]) -> Float[Array, "*B L"]:
         """The observations with mean 0 and standard deviation 1, clipped to +-`CLIP`."""
-        return jnp.clip((obs - self.mean_L) * jax.lax.rsqrt(self.var_L + 1e-8), -CLIP, CLIP)
+        normalized = jnp.clip((obs - self.mean_L) * jax.lax.rsqrt(self.var_L + 1e-8), -CLIP, CLIP)
+        return jnp.where(self.count > 0, normalized, obs)

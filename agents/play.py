@@ -15,17 +15,18 @@ import ksim_envs
 from ksim_envs.errors import RenderError
 
 if TYPE_CHECKING:
+    from agents.ppo.config import PPOConfig
     from agents.ppo.policy import Policy
 
 
-def play(policy: Policy, task_id: str, *, seed: int = 0, dynamics: str = "fast") -> None:
+def play(policy: Policy, task_id: str, *, config: PPOConfig, seed: int = 0) -> None:
     """Let a policy act in real time, episode after episode, until the window is closed.
 
     Args:
         policy: what acts.
         task_id: the env.
+        config: its backend and dynamics are the env's.
         seed: of the first episode.
-        dynamics: of the env.
 
     Raises:
         RenderError: there is no display, or its library is missing.
@@ -33,7 +34,7 @@ def play(policy: Policy, task_id: str, *, seed: int = 0, dynamics: str = "fast")
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise RenderError("there is no display (DISPLAY is not set); record a video instead: ksim video RUN_DIR.")
     viewers: Any = import_module("mujoco.viewer")
-    with contextlib.closing(ksim_envs.make(task_id, dynamics=dynamics)) as env:
+    with contextlib.closing(ksim_envs.make(task_id, backend=config.backend, dynamics=config.dynamics)) as env:
         data = mujoco.MjData(env.mj_model)
         with viewers.launch_passive(env.mj_model, data) as viewer:
             period = 1.0 / env.metadata["render_fps"]

@@ -5,17 +5,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import os
 import signal
 import socket
 import threading
 from collections.abc import Generator
+from datetime import datetime
 from pathlib import Path
 
 from agents.errors import RunFolderError
 
+CHECKPOINTS = "checkpoints"
+"""The folder of checkpoints in that of a run."""
 LOCK = ".lock"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def runs_of(task_id: str) -> Path:
+    """The folder of a task's runs, under `runs/` where the process is."""
+    return Path("runs") / task_id.removeprefix("ksim/").replace("/", "_")
+
+
+def new_run_dir(task_id: str) -> Path:
+    """A folder for a new run, named after the time."""
+    first = runs_of(task_id) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    others = (first.with_name(f"{first.name}_{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([first], others) if not path.exists())
 
 
 @contextlib.contextmanager

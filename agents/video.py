@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ksim_envs
-from ksim_envs.errors import RenderError
 
 if TYPE_CHECKING:
+    from agents.ppo.config import PPOConfig
     from agents.ppo.policy import Policy
 
 
-def record(
-    policy: Policy, task_id: str, path: Path, *, num_steps: int = 500, seed: int = 0, dynamics: str = "fast"
-) -> Path:
+def record(policy: Policy, task_id: str, path: Path, *, config: PPOConfig, num_steps: int = 500, seed: int = 0) -> Path:
     """Record one episode as MP4, in real time.
 
     Args:
         policy: what acts.
         task_id: the env.
-        path: the file to write.
+        path: the file to write; its folder is made if need be.
+        config: its backend and dynamics are the env's.
         num_steps: the most control steps to show.
         seed: of the env.
-        dynamics: of the env.
 
     Returns:
         The path.
@@ -34,7 +32,7 @@ def record(
     Raises:
         RenderError: there is no GL library; the message names the remedy.
     """
-    env = ksim_envs.make(task_id, render_mode="rgb_array", dynamics=dynamics)
+    env = ksim_envs.make(task_id, render_mode="rgb_array", backend=config.backend, dynamics=config.dynamics)
     imageio: Any = import_module("imageio")  # its types do not tell what a writer can do
     with contextlib.closing(env):
         stride = max(1, round(env.metadata["render_fps"] / 50))
@@ -42,6 +40,7 @@ def record(
         obs, _ = env.reset(seed=seed)
         policy.reset()
         first_frame = env.render()  # before the file is made: without GL there is none
+        path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(), imageio.get_writer(path, fps=frames_per_s, macro_block_size=1) as writer:
             # the encoder is a process of its own, forked before JAX could be harmed
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
@@ -54,11 +53,3 @@ def record(
                     break
     policy.reset()
     return path
-
-
-def record_or_explain(policy: Policy, task_id: str, path: Path, *, dynamics: str = "fast") -> str:
-    """The path of the video, or why there is none: training does not need GL."""
-    try:
-        return str(record(policy, task_id, path, dynamics=dynamics))
-    except (RenderError, OSError) as error:
-        return f"none: {error}"

@@ -3,8 +3,8 @@
     python -m scripts.training_rate --id ksim/Humanoid-v0
 
 Both have the same network sizes, dataset and epochs. SB3 has 64 envs and minibatches of 1,024, its best setting on two
-cores; ours has the task's preset. Our rollout is compared with the bare physics engine too, which replays the same
-physics. Contestants take turns; the median round counts.
+cores; ours has the task's preset. The bare physics engine takes part too: it replays what our envs did under random
+actions, and is what our rollout can at best come near to. Contestants take turns; the median round counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agents.evaluate import gymnasium_id
 from agents.ppo import preset
 from agents.ppo.config import PPOConfig
 from agents.ppo.trainer import Trainer
-from ksim_envs import make_functional
+from ksim_envs import bench, make_functional
 
 SB3_NUM_ENVS, SB3_MINIBATCH = 64, 1024
 
@@ -38,6 +38,7 @@ def main() -> int:
     args = parser.parse_args()
     config = preset(args.id)
     contestants = {
+        "bare engine": bare_engine(args.id, config),
         "ours, whole loop": our_loop(args.id, config),
         "SB3, DummyVecEnv, whole loop": sb3_loop(args.id, config, DummyVecEnv),
         "SB3, SubprocVecEnv, whole loop": sb3_loop(args.id, config, SubprocVecEnv),
@@ -53,6 +54,20 @@ def main() -> int:
         spread = f"{min(values):,.0f} to {max(values):,.0f}"
         print(f"{name:40} {rate:10,.0f} env steps/s   ({spread})   ours / it {ours / rate:.2f}")
     return 0
+
+
+def bare_engine(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
+    """Physics alone."""
+    settings = bench.BenchConfig(
+        backend=config.backend,
+        num_envs=(config.num_envs,),
+        num_steps=config.rollout_length,
+        num_rounds=1,
+        opponents=False,
+    )
+    while True:
+        (rows,) = bench.run((task_id,), settings)
+        yield {"": next(row.steps_per_second for row in rows if row.contestant.startswith("bare engine"))}
 
 
 def our_loop(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:

@@ -10,25 +10,23 @@ from agents.ppo.presets import preset
 
 if TYPE_CHECKING:
     from agents.ppo.policy import Policy, PolicyState
+    from agents.ppo.run import Result, train
     from agents.ppo.saved import load, read_settings
-    from agents.ppo.train import Result, train
 
 __all__ = ["PPOConfig", "Policy", "PolicyState", "Result", "load", "preset", "read_settings", "train"]
 
 _LAZY = {
     "Policy": "policy",
     "PolicyState": "policy",
-    "Result": "train",
+    "Result": "run",
     "load": "saved",
     "read_settings": "saved",
-    "train": "train",
+    "train": "run",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name that needs JAX when it is first used."""
     if name in _LAZY:
-        value = getattr(import_module(f"agents.ppo.{_LAZY[name]}"), name)
-        globals()[name] = value  # before the submodule of the same name can take its place
-        return value
+        return getattr(import_module(f"agents.ppo.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'agents.ppo' has no attribute {name!r}")

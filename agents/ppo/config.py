@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 
@@ -20,7 +20,7 @@ class PPOConfig:
     seed: int = 0
     """Root of all randomness, in [0, 2**63)."""
     num_seeds: int = 1
-    """Independent runs to train as one program, from `seed`, `seed + 1` and so on; the best one's policy is kept."""
+    """Independent runs to train as one program, from `seed`, `seed + 1` and so on. Env steps are counted for each."""
     total_env_steps: int = 10_000_000
     """Environment steps to train for, at least 1; rounded up to whole iterations."""
     backend: Literal["auto", "native", "mjx"] = "auto"
@@ -46,7 +46,7 @@ class PPOConfig:
     final_learning_rate: float = 5e-5
     """Step size at the end of a linear schedule, positive; without effect with `desired_kl`."""
     desired_kl: float | None = None
-    """Adapt the step size after each minibatch to keep the policy's change near this KL divergence, in nats."""
+    """Adapt the step size after each epoch to keep the policy's change near this KL divergence, in nats."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm, positive."""
 
@@ -124,28 +124,33 @@ class PPOConfig:
         for name in values:
             if name not in known:
                 raise unknown_name("setting", name, known)
-        settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**settings)
+        return cls(**values)
 
     def __post_init__(self) -> None:
         """Check every value, and that the rollout length is whole."""
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidConfigError(f"{name} is {value!r}; it must be an integer of at least 1.")
-        for name, (low, high, is_open) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not (low < value <= high if is_open else low <= value <= high):
-                raise InvalidConfigError(
-                    f"{name} is {value!r}; it must lie in {'(' if is_open else '['}{low}, {high}]."
-                )
-        if not 0 <= self.seed < 2**63 - self.num_seeds:
-            raise InvalidConfigError(f"seed is {self.seed}; it must lie in [0, 2**63 - num_seeds).")
-        if not all(size >= 1 for size in self.hidden_sizes):
-            raise InvalidConfigError(f"hidden_sizes are {self.hidden_sizes}; each must be at least 1.")
+        for name in ("hidden_sizes", "privileged"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise InvalidConfigError(f"{name} is {getattr(self, name)!r}; give a tuple.")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, values in _CHOICES.items():
+            if getattr(self, name) not in values:
+                raise unknown_name(f"value of {name}", str(getattr(self, name)), values)
+        given = {name: value for name, value in vars(self).items() if value is not None or name not in _OPTIONAL}
+        for name in _COUNTS & given.keys():
+            _check_count(name, given[name])
+        for size in self.hidden_sizes:
+            _check_count("one of hidden_sizes", size)
+        for name in _RANGES.keys() & given.keys():
+            _check_number(name, given[name], *_RANGES[name])
+        is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if not is_integer or not 0 <= self.seed < 2**63 - self.num_seeds:
+            raise InvalidConfigError(f"seed is {self.seed!r}; it must be an integer in [0, 2**63 - num_seeds).")
         self._check_rollout_length()
+        if self.num_iterations < 2:
+            raise InvalidConfigError(
+                f"total_env_steps is {self.total_env_steps}; the first {self.dataset_size} only measure the "
+                f"observations, so give at least {self.dataset_size + 1}."
+            )
 
     def _check_rollout_length(self) -> None:
         """The dataset must be a whole number of steps of every env; a minibatch of whole sequences, with a memory."""
@@ -167,7 +172,8 @@ class PPOConfig:
             )
 
 
-_COUNTS = (
+_COUNTS = {
+    "num_threads",
     "num_seeds",
     "total_env_steps",
     "num_envs",
@@ -179,7 +185,16 @@ _COUNTS = (
     "eval_interval_env_steps",
     "checkpoint_interval_env_steps",
     "num_checkpoints",
-)
+}
+_OPTIONAL = ("num_threads", "desired_kl", "clip_value")
+"""Settings that may be None."""
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "backend": ("auto", "native", "mjx"),
+    "dynamics": ("fast", "gymnasium"),
+    "activation": get_args(Activation),
+    "memory": get_args(Memory),
+    "squash": get_args(Squash),
+}
 _INF = float("inf")
 _RANGES: dict[str, tuple[float, float, bool]] = {
     "learning_rate": (0, _INF, True),
@@ -196,6 +211,18 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "initial_std": (0, _INF, True),
 }
 """Lower bound, upper bound, and whether the lower bound itself is excluded."""
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidConfigError(f"{name} is {value!r}; it must be an integer of at least 1.")
+
+
+def _check_number(name: str, value: Any, low: float, high: float, is_open: bool) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < low or value > high or (is_open and value == low):
+        bounds = f"{'(' if is_open else '['}{low}, {high}{')' if high == _INF else ']'}"
+        raise InvalidConfigError(f"{name} is {value!r}; it must be a number in {bounds}.")
 
 
 def _nearest_multiples(count: int, size: int, envs: int) -> list[int]:

@@ -52,7 +52,11 @@ class TanhNormal(Normal):
         return super().log_prob(sample) - _log_slope(sample).sum(axis=-1)
 
     def entropy(self, sample: Float[Array, "*B A"]) -> Float[Array, "*B"]:
-        """That of the normal plus the expected log-determinant of tanh, estimated at a reparametrized sample."""
+        """That of the normal plus the expected log-determinant of tanh, estimated at the sample.
+
+        The sample is taken for one of this distribution; while the policy moves away from the one that drew it, the
+        estimate drifts, as much as clipping lets it.
+        """
         z = jax.lax.stop_gradient((sample - self.mean) * jnp.exp(-self.log_std))
         return super().entropy(sample) + _log_slope(self.mean + jnp.exp(self.log_std) * z).sum(axis=-1)
 

@@ -132,7 +132,8 @@ def learn(config: PPOConfig, state: TrainState, trajectory: Trajectory) -> tuple
 
     def epoch(state: TrainState, key: Array) -> tuple[TrainState, Metrics]:
         order_MB = jax.random.permutation(key, num_segments).reshape(config.num_minibatches, -1)
-        return jax.lax.scan(gradient_step, state, order_MB)
+        state, metrics = jax.lax.scan(gradient_step, state, order_MB)
+        return _with_adapted_rate(config, state, metrics["kl"].mean()), metrics
 
     def gradient_step(state: TrainState, index_B: Array) -> tuple[TrainState, Metrics]:
         batch = jax.tree.map(lambda leaf: leaf[index_B], dataset)
@@ -154,23 +155,26 @@ def _improved(config: PPOConfig, state: TrainState, batch: Minibatch) -> tuple[T
     """The state after one gradient step, or as it was where the step is not finite."""
     (loss, metrics), grads = jax.value_and_grad(ppo_loss, has_aux=True)(state.model, batch, config)
     grad_norm = optax.tree.norm(grads)
-    learning_rate = state.learning_rate
-    if config.desired_kl is not None:
-        slower = metrics["kl"] > KL_STEP * config.desired_kl
-        faster = metrics["kl"] < config.desired_kl / KL_STEP
-        factor = jnp.where(slower, 1.0 / KL_STEP, jnp.where(faster, KL_STEP, 1.0))
-        learning_rate = jnp.clip(learning_rate * factor, MIN_LEARNING_RATE, MAX_LEARNING_RATE)
     direction, opt_state = optimizer(config).update(grads, state.opt_state)
-    model = jax.tree.map(lambda value, step: value - learning_rate * step, state.model, direction)
-    better = replace(state, model=model, opt_state=opt_state, learning_rate=learning_rate)
+    model = jax.tree.map(lambda value, step: value - state.learning_rate * step, state.model, direction)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(is_finite, new, old),
-        (better.model, better.opt_state, better.learning_rate),
-        (state.model, state.opt_state, state.learning_rate),
+    model, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old), (model, opt_state), (state.model, state.opt_state)
     )
-    state = replace(state, num_skipped_updates=state.num_skipped_updates + ~is_finite)
-    return replace(state, model=kept[0], opt_state=kept[1], learning_rate=kept[2]), {**metrics, "grad_norm": grad_norm}
+    num_skipped_updates = state.num_skipped_updates + ~is_finite
+    state = replace(state, model=model, opt_state=opt_state, num_skipped_updates=num_skipped_updates)
+    return state, {**metrics, "grad_norm": grad_norm}
+
+
+def _with_adapted_rate(config: PPOConfig, state: TrainState, kl: Array) -> TrainState:
+    """The state with a learning rate that keeps an epoch's mean KL divergence near the desired one, if there is one."""
+    if config.desired_kl is None:
+        return state
+    is_too_large = ~(kl <= KL_STEP * config.desired_kl)  # also where it is not a number
+    is_too_small = kl < config.desired_kl / KL_STEP
+    factor = jnp.where(is_too_large, 1.0 / KL_STEP, jnp.where(is_too_small, KL_STEP, 1.0))
+    low, high = min(MIN_LEARNING_RATE, config.learning_rate), max(MAX_LEARNING_RATE, config.learning_rate)
+    return replace(state, learning_rate=jnp.clip(state.learning_rate * factor, low, high))
 
 
 def _segments(

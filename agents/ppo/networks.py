@@ -65,10 +65,8 @@ class Network(eqx.Module):
             key: for the draw.
         """
         cell_key, key = jax.random.split(key)
-        cells = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell}
-        self.cell = (
-            cells[config.memory](num_inputs, config.memory_size, key=cell_key) if config.memory in cells else None
-        )
+        cell = {"none": None, "gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell}[config.memory]
+        self.cell = cell and cell(num_inputs, config.memory_size, key=cell_key)
         sizes = (config.memory_size if self.cell else num_inputs, *config.hidden_sizes, num_outputs)
         gains = (2.0**0.5,) * len(config.hidden_sizes) + (output_gain,)
         keys = jax.random.split(key, len(gains))

@@ -21,7 +21,7 @@ from ksim_envs.errors import InvalidConfigError
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class PolicyState:
-    """A deterministic policy as a pytree, for use under `jit`."""
+    """A deterministic policy as a pytree, for use under `jit`; of the critic it makes no use."""
 
     model: ActorCritic
     moments: Moments
@@ -30,7 +30,7 @@ class PolicyState:
 
     @classmethod
     def of(cls, model: ActorCritic, moments: Moments, low_A: ArrayLike, high_A: ArrayLike) -> PolicyState:
-        """The actor's part of what was learned."""
+        """The policy of a model, with the statistics of what its actor sees."""
         moments = moments.of_first(model.num_observations)
         return cls(model=model, moments=moments, low_A=jnp.asarray(low_A), high_A=jnp.asarray(high_A))
 
@@ -49,7 +49,7 @@ class PolicyState:
             is_start_E: (E,) whether it is the first of an episode.
 
         Returns:
-            The memories, and (E, A) controls: the most likely ones.
+            The memories, and (E, A) controls: those that the distribution's mean stands for.
         """
         carry_EL = jax.vmap(forget)(is_start_E, carry_EL)
         carry_EL, mean_EA = jax.vmap(self.model.actor)(carry_EL, self.moments.normalized(obs_EL))
@@ -80,27 +80,26 @@ class Policy:
         """Forget, in all rows or in those of a mask."""
         if mask_E is None or self._is_start_E is None:
             self._is_start_E = None
-        else:
-            self._is_start_E = self._is_start_E | np.asarray(mask_E, bool)
+            return
+        mask_E = np.asarray(mask_E, bool)
+        if mask_E.shape != self._is_start_E.shape:
+            raise InvalidConfigError(f"mask_E has shape {mask_E.shape}; the policy has {self._is_start_E.shape} rows.")
+        self._is_start_E = self._is_start_E | mask_E
 
-    def __call__(self, obs: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: Any) -> np.ndarray:
         """The action for an observation.
 
         Args:
-            obs: (L,) or (E, L), as the env gives it.
+            obs: (L,) or (E, L) finite numbers of any library, as the env gives them.
 
         Returns:
             (A,) or (E, A) float32 controls within their bounds.
 
         Raises:
-            InvalidConfigError: the shape fits no observation of this policy's task, or is not that of the call before.
+            InvalidConfigError: it is no observation of this policy's task, or with a memory it has another number of
+                rows than the call before.
         """
-        obs_EL = np.asarray(obs, np.float32)
-        if obs_EL.ndim not in (1, 2) or obs_EL.shape[-1] != self.num_observations:
-            raise InvalidConfigError(
-                f"obs has shape {np.shape(obs)}; this policy takes ({self.num_observations},) or "
-                f"(num_envs, {self.num_observations})."
-            )
+        obs_EL = self._checked(obs)
         is_single = obs_EL.ndim == 1
         obs_EL = np.atleast_2d(obs_EL)
         if self._is_start_E is None or not jax.tree.leaves(self._carry_EL):  # without a memory every step is the first
@@ -113,3 +112,17 @@ class Policy:
         self._carry_EL, action_EA = self._act(self.state, self._carry_EL, obs_EL, self._is_start_E)
         self._is_start_E = np.zeros(len(obs_EL), bool)
         return np.array(action_EA[0] if is_single else action_EA)
+
+    def _checked(self, obs: Any) -> np.ndarray:
+        size = self.num_observations
+        try:
+            obs_EL = np.asarray(obs, np.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidConfigError(f"obs is a {type(obs).__name__} that NumPy cannot take: {error}") from error
+        if obs_EL.ndim not in (1, 2) or obs_EL.shape[-1] != size:
+            raise InvalidConfigError(
+                f"obs has shape {obs_EL.shape}; this policy takes ({size},) or (num_envs, {size})."
+            )
+        if not np.isfinite(obs_EL).all():
+            raise InvalidConfigError("obs has numbers that are not finite; an observation of the task never has.")
+        return obs_EL

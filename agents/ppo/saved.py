@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,24 @@ import jax
 import numpy as np
 
 from agents.checkpoint import Checkpoints
+from agents.errors import CheckpointWarning, DamagedCheckpointError
 from agents.normalize import Moments
 from agents.ppo.config import PPOConfig
 from agents.ppo.learn import TrainState, count_privileged
 from agents.ppo.networks import ActorCritic
 from agents.ppo.policy import Policy, PolicyState
+from agents.run_folder import CHECKPOINTS
 from ksim_envs import Core
-
-CHECKPOINTS = "checkpoints"
-"""The folder of checkpoints in that of a run."""
+from ksim_envs.errors import InvalidConfigError
 
 
-def describe(task_id: str, config: PPOConfig, core: Core, elapsed_s: float) -> dict[str, Any]:
+def describe(task_id: str, config: PPOConfig, core: Core, elapsed_s: float, best_seed: int) -> dict[str, Any]:
     """What a checkpoint says about itself: enough to go on, and to use the policy without the env."""
     low_A, high_A = core.action_bounds
     return {
         "task_id": task_id,
         "config": config.to_dict(),
-        "backend": core.backend.name,
+        "best_seed": best_seed,
         "num_observations": core.num_observations,
         "num_privileged": count_privileged(core, config),
         "action_low": low_A.tolist(),
@@ -46,24 +47,40 @@ def read_settings(run_dir: Path | str) -> tuple[str, PPOConfig]:
     return info["task_id"], PPOConfig.from_dict(info["config"])
 
 
-def load(run_dir: Path | str, step: int | None = None, *, seed_index: int = 0) -> Policy:
+def load(run_dir: Path | str, step: int | None = None, *, seed_index: int | None = None) -> Policy:
     """The policy of a run, also of one that is in progress.
 
     Args:
         run_dir: the folder of the run.
-        step: env steps of the checkpoint; None for that of the best evaluation, or the newest if there was none.
-        seed_index: which seed's, of a run with several.
+        step: env steps of the checkpoint; None for that of the best evaluation, or the newest if there was none or that
+            one is damaged.
+        seed_index: which seed's, of a run with several; None for the best one's in that checkpoint.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
+        InvalidConfigError: there is no such seed.
     """
     checkpoints = Checkpoints(Path(run_dir) / CHECKPOINTS)
-    step = checkpoints.best_step() if step is None else step
+    best = checkpoints.best_step() if step is None else step
+    try:
+        return _load(checkpoints, best, seed_index)
+    except DamagedCheckpointError as damage:
+        if step is not None or best is None:
+            raise
+        warnings.warn(f"{damage} Taking the newest checkpoint instead.", CheckpointWarning, stacklevel=2)
+        return _load(checkpoints, None, seed_index)
+
+
+def _load(checkpoints: Checkpoints, step: int | None, seed_index: int | None) -> Policy:
     info = checkpoints.read_info(step)
+    num_seeds = info["config"]["num_seeds"]
+    index: int = info["best_seed"] if seed_index is None else seed_index
+    if not 0 <= index < num_seeds:
+        raise InvalidConfigError(f"seed_index is {index}; the run has {num_seeds} seeds, counted from 0.")
     state, _ = checkpoints.load(_policy_template(info), step, partial=True)
     part = (state.model, state.moments)
-    if info["config"]["num_seeds"] > 1:
-        part = jax.tree.map(lambda leaf: leaf[seed_index], part)
+    if num_seeds > 1:
+        part = jax.tree.map(lambda leaf: leaf[index], part)
     bounds = (np.asarray(info[name], np.float32) for name in ("action_low", "action_high"))
     return Policy(PolicyState.of(*part, *bounds))
 

@@ -38,7 +38,7 @@ class Trainer:
         self.collect = jax.jit(self._mapped(partial(advance, core, config)), donate_argnums=0)
         self._measure = jax.jit(self._mapped(partial(measure, config)), donate_argnums=0)
         self.learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0)
-        self.env_steps_per_iteration = config.num_seeds * config.dataset_size
+        self._num_iterations = 0
         self._share_collect = float("nan")
 
     def template(self) -> TrainState:
@@ -54,10 +54,11 @@ class Trainer:
         """Collect and learn once; the state that goes in is used up.
 
         Returns:
-            The next state, and metrics by name: means over seeds, with wall-clock figures under `time/`.
+            The next state, and metrics by name: means over seeds, sums of what starts with `num_`, and wall-clock
+            figures under `time/`.
         """
-        # not the first iteration, which compiles
-        is_timed = self.env_steps(state) // self.env_steps_per_iteration % TIMED_ITERATIONS == 2
+        self._num_iterations += 1
+        is_timed = self._num_iterations % TIMED_ITERATIONS == 2  # not the first, which compiles
         started = time.perf_counter()
         with paused_gc():  # the first time, both calls compile
             collected = self.collect(state)
@@ -65,25 +66,25 @@ class Trainer:
                 jax.block_until_ready(collected)
             halfway = time.perf_counter()
             state, metrics = self.learn(*collected)
-        values = {name: _mean(value) for name, value in jax.device_get(metrics).items()}
+        values = {name: _over_seeds(name, value) for name, value in jax.device_get(metrics).items()}
         seconds = time.perf_counter() - started
         if is_timed:
             self._share_collect = (halfway - started) / seconds
         return state, {
             **values,
-            "time/env_steps_per_s": self.env_steps_per_iteration / seconds,
+            "time/env_steps_per_s": self.config.num_seeds * self.config.dataset_size / seconds,
             "time/share_collect": self._share_collect,
             "time/share_learn": 1.0 - self._share_collect,
         }
 
     @property
     def total_env_steps(self) -> int:
-        """Env steps of the whole run, over all seeds: those of the settings, rounded up to whole iterations."""
-        return self.config.num_iterations * self.env_steps_per_iteration
+        """Env steps of the whole run, of each seed: those of the settings, rounded up to whole iterations."""
+        return self.config.num_iterations * self.config.dataset_size
 
     def env_steps(self, state: TrainState) -> int:
-        """Env steps taken so far, over all seeds."""
-        return int(np.max(state.iteration)) * self.env_steps_per_iteration
+        """Env steps taken so far, by each seed."""
+        return int(np.max(state.iteration)) * self.config.dataset_size
 
     def policies(self, state: TrainState) -> list[PolicyState]:
         """The policy of each seed."""
@@ -104,7 +105,9 @@ class Trainer:
         return jax.vmap(function) if self.config.num_seeds > 1 else function
 
 
-def _mean(value_S: np.ndarray) -> float:
-    """The mean over the seeds that have a value; not a number if none has, as when no episode ended."""
-    has_value_S = np.isfinite(value_S)
+def _over_seeds(name: str, value_S: np.ndarray) -> float:
+    """The sum of a count, else the mean over the seeds that have a value; not a number if none has."""
+    if name.startswith("num_"):
+        return float(np.sum(value_S))
+    has_value_S = np.isfinite(value_S)  # without an episode that ended there is no return
     return float(np.mean(value_S, where=has_value_S)) if np.any(has_value_S) else float("nan")

@@ -62,6 +62,28 @@ def test_resume_without_a_folder_finds_the_newest_run_of_the_task(tmp_path, monk
     assert [row["env_steps"] for row in logger.read(folder) if row["kind"] == "train"] == [512, 768, 1024, 1280]
 
 
+def test_resume_begins_where_the_first_save_was_cut_short(tmp_path):
+    (tmp_path / "checkpoints" / ".tmp-cut").mkdir(parents=True)
+    assert main(["train", TASK, "--run-dir", str(tmp_path), "--resume", *FLAGS]) == 0
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if "tmp" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("--run-dir", "--run-dir"), ("--resume=True", "Unrecognized"), ("--num-envs=x", "--num-envs")]
+)
+def test_wrong_flags_are_refused_in_words(word, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", TASK, word])
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--episodes", "0"], ["--seed", "-1"], ["--gymnasium", "--episodes", "0"]])
+def test_eval_of_nothing_is_refused(run_dir, words, capsys):
+    assert main(["eval", str(run_dir), *words]) == 2
+    said = capsys.readouterr().err
+    assert "must lie" in said or "at least 1" in said
+
+
 def test_a_second_run_in_the_folder_is_refused(run_dir, capsys):
     assert main(["train", TASK, "--run-dir", str(run_dir), *FLAGS]) == 2
     assert "holds a run" in capsys.readouterr().err

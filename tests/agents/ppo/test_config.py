@@ -60,15 +60,26 @@ def test_a_memory_needs_minibatches_of_whole_sequences():
         ("seed", -1),
         ("hidden_sizes", (0,)),
         ("num_seeds", 0),
+        ("num_threads", 0),
+        ("seed", 0.5),
+        ("learning_rate", float("inf")),
+        ("learning_rate", None),
+        ("clip_ratio", "a"),
+        ("squash", "Tanh"),
+        ("activation", "gelu"),
+        ("memory", "GRU"),
+        ("backend", "x"),
+        ("privileged", "x_position"),
+        ("total_env_steps", 40_960),  # one iteration, which only measures
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name, value):
-    with pytest.raises(InvalidConfigError, match=name):
+    with pytest.raises((InvalidConfigError, UnknownNameError), match=name):
         PPOConfig(**{name: value})
 
 
 def test_settings_survive_json():
-    config = PPOConfig(hidden_sizes=(64, 32), desired_kl=0.01)
+    config = PPOConfig(hidden_sizes=[64, 32], privileged=["x_position"], desired_kl=0.01)
     assert PPOConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 

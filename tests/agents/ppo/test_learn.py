@@ -136,7 +136,7 @@ def test_several_seeds_train_as_one_program(core, trainer):
     config = replace(CONFIG, num_seeds=2, seed=0)
     both = Trainer(core, config)
     state, metrics = both.iterate(both.start())
-    assert both.env_steps(state) == 2 * 2 * CONFIG.dataset_size
+    assert both.env_steps(state) == 2 * CONFIG.dataset_size  # of each
     alone, _ = trainer.iterate(trainer.start())  # the first of the two seeds
     policies = both.policies(state)
     assert len(policies) == 2

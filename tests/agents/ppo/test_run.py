@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from agents import logger, ppo
+from agents import logger, plots, ppo
 from agents.checkpoint import Checkpoints
 from agents.errors import CheckpointWarning, RunFolderError, TrainingStopped
 from agents.evaluate import Evaluator
@@ -149,6 +149,40 @@ def test_a_folder_in_use_is_refused(tiny_id, tmp_path):
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
 
 
+def test_a_log_that_a_power_cut_left_in_pieces_is_mended(finished, tiny_id, core, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TrainingStopped):
+        stop_after(patch, 3)
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\0\0\0\n{")
+    ppo.train(tiny_id, CONFIG, run_dir=tmp_path, resume=True)
+    assert rows(tmp_path) == rows(finished.run_dir)
+
+
+def test_a_run_is_not_lost_for_want_of_a_plot(tiny_id, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, "write_csv", full)
+    result = ppo.train(tiny_id, replace(CONFIG, total_env_steps=512), run_dir=tmp_path)
+    assert "No space left" in result.files["evaluations"]
+    assert result.files["learning curve"] == str(tmp_path / "learning_curve.png")
+
+
+def test_a_damaged_best_checkpoint_is_passed_over_when_a_policy_is_loaded(tiny_id, tmp_path):
+    ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    best = tmp_path / "checkpoints" / f"step_{checkpoints.best_step():012d}" / "arrays.npz"
+    best.write_bytes(best.read_bytes()[:-1])
+    with pytest.warns(CheckpointWarning, match="damaged"):
+        assert ppo.load(tmp_path).num_observations == 5
+
+
+def test_every_public_name_can_be_had_in_any_order():
+    for name in ("Result", "load", "train", "Policy"):
+        assert callable(getattr(ppo, name)), name
+
+
 def test_metrics_are_strict_json(finished):
     for line in (finished.run_dir / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
@@ -162,7 +196,11 @@ def test_several_seeds_keep_the_best_policy(tiny_id, tmp_path):
     assert result.evaluation.return_E.mean() == pytest.approx(max(by_seed))
     obs = np.ones(result.policy.num_observations, np.float32)
     best = int(np.argmax(by_seed))
+    np.testing.assert_array_equal(ppo.load(tmp_path)(obs), result.policy(obs))
     np.testing.assert_array_equal(ppo.load(tmp_path, seed_index=best)(obs), result.policy(obs))
+    assert np.any(ppo.load(tmp_path, seed_index=1 - best)(obs) != result.policy(obs))
+    with pytest.raises(InvalidConfigError, match="the run has 2 seeds"):
+        ppo.load(tmp_path, seed_index=2)
 
 
 def test_a_policy_does_without_what_only_its_critic_sees(tiny_id, tmp_path):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from agents.errors import RunFolderError, TrainingStopped
 from agents.evaluate import Evaluation, Evaluator
 from agents.logger import Logger
 from agents.ppo.config import PPOConfig
+from agents.ppo.learn import TrainState
 from agents.ppo.policy import Policy
 from agents.ppo.presets import preset
-from agents.ppo.saved import CHECKPOINTS, describe
+from agents.ppo.saved import describe
 from agents.ppo.trainer import Trainer
 from agents.progress import Progress
-from agents.run_folder import graceful_signals, lock
+from agents.run_folder import CHECKPOINTS, graceful_signals, lock, new_run_dir
 from ksim_envs import Core, get_task, make_functional
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, KsimError
 
 MAY_CHANGE = {
     "total_env_steps",
@@ -65,25 +66,28 @@ def train(
         task_id: a registered id.
         config: the settings; None for the task's preset, or when resuming for those that the run began with.
         run_dir: the folder; None for a new one, `runs/NAME/TIME`.
-        resume: go on from the newest usable checkpoint in `run_dir`, bit for bit; begin if there is none.
+        resume: go on from the newest usable checkpoint in `run_dir`, bit for bit; begin if there is none. Only on the
+            same machine and with the same library versions are the bits the same.
         wandb: a Weights & Biases project to log to.
 
     Returns:
         The policy and its evaluation.
 
     Raises:
-        TrainingStopped: a signal asked to stop; a checkpoint has been saved.
+        TrainingStopped: a signal asked to stop; a checkpoint has been saved, unless a warning says why not.
         RunFolderError: the folder is in use, or holds a run and `resume` is false.
         KsimError: a name does not exist or a setting is not allowed.
     """
     get_task(task_id)  # before a folder is made for it
+    if resume and run_dir is None:
+        raise RunFolderError("resume needs the folder of the run: pass run_dir.")
     folder = new_run_dir(task_id) if run_dir is None else Path(run_dir)
     with lock(folder), graceful_signals() as request:
         run = _Run(task_id, folder, config, resume)
         log_from = run.env_steps if resume else None
         with (
             Logger(folder, resume_env_steps=log_from, wandb=wandb, config=run.config.to_dict()) as logger,
-            Progress(task_id, run.trainer.total_env_steps, run.env_steps) as progress,
+            Progress(f"{task_id} in {folder}", run.trainer.total_env_steps, run.env_steps) as progress,
         ):
 
             def report(kind: str, values: dict[str, float]) -> None:
@@ -91,17 +95,19 @@ def train(
                 logger.log(kind, run.env_steps, values)
                 progress.update(run.env_steps, values, kind)
 
+            run.begin()
             while not run.is_done and request.received is None:
                 report("train", run.iterate())
                 if run.is_done or run.is_due(run.config.eval_interval_env_steps):
                     report("eval", run.evaluate())
-                    run.save()
+                    run.save(logger)
                 elif run.is_due(run.config.checkpoint_interval_env_steps):
-                    run.save()
+                    run.save(logger)
 
-        if not run.is_done and request.received is not None:
-            run.save()
-            raise TrainingStopped(request.received, folder, run.env_steps)
+            if not run.is_done and request.received is not None:
+                run.save(logger)
+                command = f"ksim train {task_id} --run-dir {folder} --resume"
+                raise TrainingStopped(request.received, command, run.env_steps, run.saved_env_steps)
         return run.result()
 
 
@@ -113,26 +119,41 @@ class _Run:
         self._started = time.monotonic()
         self._task_id, self._folder = task_id, folder
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
-        stored = self._checkpoints.read_info() if self._checkpoints.steps() else None
-        if stored and not resume:
+        if self._checkpoints.steps() and not resume:
             raise RunFolderError(f"{folder} holds a run; resume it (--resume), or choose another folder.")
+        stored = self._checkpoints.read_info() if self._checkpoints.steps() else None
         self.config = _settings(task_id, config, stored)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS, keep_last=self.config.num_checkpoints)
         self.trainer = Trainer(_make(task_id, self.config, self.config.num_envs), self.config)
         self._evaluator = Evaluator(_make(task_id, self.config, self.config.num_eval_envs), self.config.seed)
         self._evaluations: list[Evaluation] = []
+        self._state: TrainState | None = None
         if stored:
             self._state, stored = self._checkpoints.load(self.trainer.template())
             self._started -= stored["elapsed_s"]
             self._checkpoints.discard_after(self.env_steps)
-        else:
+
+    def begin(self) -> None:
+        """Take the first rollout, unless the run goes on."""
+        if self._state is None:
             self._state = self.trainer.start()
             self.save()
 
     @property
+    def state(self) -> TrainState:
+        """The complete state, once the run has begun."""
+        assert self._state is not None
+        return self._state
+
+    @property
     def env_steps(self) -> int:
         """Env steps so far."""
-        return self.trainer.env_steps(self._state)
+        return 0 if self._state is None else self.trainer.env_steps(self._state)
+
+    @property
+    def saved_env_steps(self) -> int:
+        """Env steps at the newest checkpoint."""
+        return max(self._checkpoints.steps(), default=0)
 
     @property
     def elapsed_s(self) -> float:
@@ -146,44 +167,46 @@ class _Run:
 
     def is_due(self, interval: int) -> bool:
         """Whether the last iteration passed a multiple of the interval; it does not matter where a run was resumed."""
-        before = self.env_steps - self.trainer.env_steps_per_iteration
+        before = self.env_steps - self.config.dataset_size
         return self.env_steps // interval > before // interval
 
     def iterate(self) -> dict[str, float]:
         """Collect and learn once."""
         self._evaluations = []
-        self._state, metrics = self.trainer.iterate(self._state)
+        self._state, metrics = self.trainer.iterate(self.state)
         return metrics
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the policy of each seed: the means over the seeds, and where there are several each one's return."""
-        self._evaluations = [self._evaluator(policy) for policy in self.trainer.policies(self._state)]
+        self._evaluations = [self._evaluator(policy) for policy in self.trainer.policies(self.state)]
         rows = [evaluation.metrics() for evaluation in self._evaluations]
         by_seed = {f"return_mean_of_seed_{seed}": row["return_mean"] for seed, row in enumerate(rows)}
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | (by_seed if rows[1:] else {})
 
-    def save(self) -> None:
-        """Save a checkpoint, unless there is one of this very state."""
+    def save(self, logger: Logger | None = None) -> None:
+        """Save a checkpoint, unless there is one of this very state; first what the log knows of it."""
         if self.env_steps not in self._checkpoints.steps():
-            info = describe(self._task_id, self.config, self.trainer.core, self.elapsed_s)
-            scores = [float(evaluation.return_E.mean()) for evaluation in self._evaluations]
-            self._checkpoints.save(self.env_steps, self._state, info, max(scores, default=None))
+            if logger is not None:
+                logger.sync()
+            best = self._best_seed() if self._evaluations else 0
+            info = describe(self._task_id, self.config, self.trainer.core, self.elapsed_s, best)
+            score = self._evaluations[best].metrics()["return_mean"] if self._evaluations else None
+            self._checkpoints.save(self.env_steps, self.state, info, score)
 
     def result(self) -> Result:
         """The best policy, and the plots and the video of the run."""
         if not self._evaluations:  # a finished run, resumed
             self.evaluate()
         elapsed_s, folder = self.elapsed_s, self._folder
-        best = int(np.argmax([evaluation.return_E.mean() for evaluation in self._evaluations]))
-        policy = Policy(self.trainer.policies(self._state)[best])
-        files = {
-            "learning curve": str(plots.learning_curve([folder], folder / "learning_curve.png", self._task_id)),
-            "evaluations": str(plots.write_csv(folder, folder / "evaluations.csv")),
-            "video": video.record_or_explain(
-                policy, self._task_id, folder / "policy.mp4", dynamics=self.config.dynamics
-            ),
-            "checkpoints": str(folder / CHECKPOINTS),
+        best = self._best_seed()
+        policy = Policy(self.trainer.policies(self.state)[best])
+        makers: dict[str, Callable[[], Path]] = {
+            "learning curve": lambda: plots.learning_curve([folder], folder / "learning_curve.png", self._task_id),
+            "evaluations": lambda: plots.write_csv(folder, folder / "evaluations.csv"),
+            "video": lambda: video.record(policy, self._task_id, folder / "policy.mp4", config=self.config),
         }
+        files = {name: _path_or_reason(make) for name, make in makers.items()}
+        files["checkpoints"] = str(folder / CHECKPOINTS)
         return Result(
             run_dir=folder,
             policy=policy,
@@ -193,15 +216,17 @@ class _Run:
             files=files,
         )
 
+    def _best_seed(self) -> int:
+        returns = [evaluation.metrics()["return_mean"] for evaluation in self._evaluations]
+        return int(np.argmax(np.nan_to_num(returns, nan=-np.inf)))
 
-def new_run_dir(task_id: str) -> Path:
-    """A folder for a new run, under `runs/` where the process is: the task's name and the time."""
-    return runs_of(task_id) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
-
-def runs_of(task_id: str) -> Path:
-    """The folder of a task's runs."""
-    return Path("runs") / task_id.removeprefix("ksim/").replace("/", "_")
+def _path_or_reason(make: Callable[[], Path]) -> str:
+    """What was made, or why not: a run is not lost for want of disk space, of GL or of an encoder."""
+    try:
+        return str(make())
+    except (OSError, ImportError, RuntimeError, KsimError) as error:
+        return f"none: {error}"
 
 
 def _make(task_id: str, config: PPOConfig, num_envs: int) -> Core:
@@ -213,15 +238,16 @@ def _make(task_id: str, config: PPOConfig, num_envs: int) -> Core:
 def _settings(task_id: str, config: PPOConfig | None, stored: dict[str, Any] | None) -> PPOConfig:
     """The settings to go on with, which fit those that the run began with."""
     if stored is None:
-        return config or preset(task_id)
+        config = config or preset(task_id)
+        return replace(config, backend=_make(task_id, config, 1).backend.name)  # what "auto" is on this machine
     began_with = PPOConfig.from_dict(stored["config"])
     if stored["task_id"] != task_id:
         raise InvalidConfigError(f"the run is of {stored['task_id']}, not of {task_id}; choose another folder.")
     for field in fields(PPOConfig):
         was, now = getattr(began_with, field.name), getattr(config or began_with, field.name)
-        if was != now and field.name not in MAY_CHANGE:
+        if was != now and field.name not in MAY_CHANGE and (field.name, now) != ("backend", "auto"):
             raise InvalidConfigError(
                 f"{field.name} is {now!r} and was {was!r} when the run began; only {', '.join(sorted(MAY_CHANGE))} may "
                 "change. Leave it out, or begin a new run."
             )
-    return config or began_with
+    return replace(config or began_with, backend=began_with.backend)

@@ -1,0 +1,64 @@
+"""Evaluations: what they count, and that Gymnasium's own env agrees."""
+
+import numpy as np
+import pytest
+
+from agents.evaluate import REPORT_STREAM, Evaluation, Evaluator, evaluate_in_gymnasium, gymnasium_id
+from agents.normalize import Moments
+from agents.ppo import Policy, PolicyState, PPOConfig
+from agents.ppo.networks import ActorCritic
+from ksim_envs import get_task
+from ksim_envs.core import make_core, root_key
+from ksim_envs.errors import InvalidConfigError
+
+TASK = "ksim/InvertedPendulum-v0"
+
+
+@pytest.fixture(scope="module")
+def core():
+    return make_core(get_task(TASK), 16, backend="native", dynamics="gymnasium")
+
+
+@pytest.fixture(scope="module")
+def policy(core):
+    """Untrained: it lets the pole fall."""
+    config = PPOConfig(hidden_sizes=(8,))
+    model = ActorCritic(core.num_observations, 0, core.num_actions, config, root_key(0))
+    return PolicyState.of(model, Moments.empty(core.num_observations), *core.action_bounds)
+
+
+def test_each_env_counts_one_episode(core, policy):
+    evaluation = Evaluator(core, 0)(policy)
+    assert evaluation.return_E.shape == (16,)
+    np.testing.assert_array_equal(evaluation.return_E, evaluation.length_E - 1)  # 1 for each step but the last
+    assert evaluation.metrics()["num_diverged"] == 0
+    assert len(set(evaluation.length_E)) > 1
+
+
+def test_the_same_seed_gives_the_same_episodes_and_another_stream_others(core, policy):
+    first = Evaluator(core, 0)(policy)
+    np.testing.assert_array_equal(Evaluator(core, 0)(policy).return_E, first.return_E)
+    assert np.any(Evaluator(core, 0, REPORT_STREAM)(policy).return_E != first.return_E)
+
+
+def test_gymnasium_agrees(core, policy):
+    ours = Evaluator(core, 0)(policy).metrics()
+    theirs = evaluate_in_gymnasium(Policy(policy), TASK, 16, seed=0).metrics()
+    assert theirs["return_mean"] == pytest.approx(ours["return_mean"], rel=0.3)  # 16 falls of some 20 steps each
+
+
+def test_diverged_episodes_do_not_count_as_returns():
+    evaluation = Evaluation(
+        return_E=np.array([1.0, 3.0, 1e6]), length_E=np.array([10, 20, 1]), diverged_E=np.array([False, False, True])
+    )
+    metrics = evaluation.metrics()
+    assert (metrics["return_mean"], metrics["return_max"], metrics["length_mean"]) == (2.0, 3.0, 15.0)
+    assert metrics["num_diverged"] == 1
+    assert np.isnan(
+        Evaluation(return_E=np.ones(1), length_E=np.ones(1), diverged_E=np.ones(1, bool)).metrics()["return_mean"]
+    )
+
+
+def test_a_task_that_gymnasium_does_not_have_is_refused():
+    with pytest.raises(InvalidConfigError, match="no env of its own"):
+        gymnasium_id("ksim/KBot-v0")
