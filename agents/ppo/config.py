@@ -15,7 +15,7 @@ Squash = Literal["none", "tanh"]
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """Settings of `agents.ppo.train`. `agents.ppo.presets` has tuned ones for each task."""
+    """Settings of `agents.ppo.train`."""
 
     seed: int = 0
     """Root of all randomness, in [0, 2**63)."""

@@ -1,4 +1,4 @@
-"""Tuned settings for each task: what `ksim train ID` uses when no flag says otherwise."""
+"""Settings for each task: what `ksim train ID` uses when no flag says otherwise."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from agents.ppo.config import PPOConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "ksim/Humanoid-v0": {"total_env_steps": 12_000_000},
+    "ksim/Humanoid-v0": {"total_env_steps": 20_000_000},
 }
 """For each task, the settings that differ from the defaults."""
 
 
 def preset(task_id: str) -> PPOConfig:
-    """The tuned settings of a task; the defaults for a task that has none."""
+    """The settings of a task; the defaults for a task that has none of its own."""
     return PPOConfig(**PRESETS.get(task_id, {}))
