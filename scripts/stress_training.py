@@ -2,14 +2,15 @@
 
     python -m scripts.stress_training --stops 20 --kills 50
 
-A stop is SIGTERM at a random moment: the run has to end with status 143, and nothing may be lost. A kill is SIGKILL, in
-half of the cases while a checkpoint is being saved: at most one interval may be lost. In the end metrics and state have
-to be those of an uninterrupted run, bit for bit.
+A stop is SIGTERM at a random moment: the run has to end with status 143, and nothing may be lost. A kill is SIGKILL,
+every other one while a checkpoint is being saved, every fourth as early as while the process starts: at most one
+interval may be lost. In the end metrics and state have to be those of an uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import signal
 import subprocess
@@ -49,7 +50,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     chance = random.Random(args.seed)
-    blows = ["stop"] * args.stops + ["kill"] * (args.kills - args.kills // 2) + ["kill in a save"] * (args.kills // 2)
+    kills = itertools.cycle(["kill in a save", "kill", "kill in a save", "kill at any time"])
+    blows = ["stop"] * args.stops + list(itertools.islice(kills, args.kills))
     chance.shuffle(blows)
     with tempfile.TemporaryDirectory(prefix="stress_training_") as name:
         struck, whole = Path(name, "struck"), Path(name, "whole")
@@ -75,9 +77,12 @@ def strike(blow: str, folder: Path, iterations: int, chance: random.Random) -> b
     before, log = newest(folder), folder / logger.FILE_NAME
     old = log.stat().st_ino if log.exists() else None  # resuming replaces the log
     process = start(folder, iterations)
-    wait_for(lambda: process.poll() is not None or (log.exists() and log.stat().st_ino != old))
-    wait_for(lambda: process.poll() is not None or logged(folder) > before)
-    time.sleep(chance.uniform(0.0, 0.5))
+    if blow == "kill at any time":  # while it starts, compiles, saves for the first time or resumes
+        time.sleep(chance.uniform(0.0, 10.0))
+    else:
+        wait_for(lambda: process.poll() is not None or (log.exists() and log.stat().st_ino != old))
+        wait_for(lambda: process.poll() is not None or logged(folder) > before)
+        time.sleep(chance.uniform(0.0, 0.5))
     if blow == "kill in a save":
         saves = folder / "checkpoints"
         wait_for(lambda: process.poll() is not None or any(saves.glob(".tmp-*")))
