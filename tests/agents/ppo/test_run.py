@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import jax
@@ -54,6 +55,7 @@ def stop_after(monkeypatch, num_rows, number=signal.SIGTERM):
         count[0] += kind == "train"
         if kind == "train" and count[0] == num_rows:
             os.kill(os.getpid(), number)
+            time.sleep(1.0)  # the thread that notes it has to get its turn before this short run is over
 
     monkeypatch.setattr(Logger, "log", counting)
 
