@@ -219,8 +219,7 @@ def quiet_import() -> Generator[None, None, None]:
 def paused_gc() -> Generator[None, None, None]:
     """Keeps Python's cyclic garbage collector from running meanwhile.
 
-    Tracing a program makes a million objects that stay: the collector would look at them again and again, which took a
-    third of the time that an MJX program needs from a warm compilation cache.
+    Tracing an MJX program makes many objects that stay, and the collector would look at them again and again.
     """
     was_enabled = gc.isenabled()
     gc.disable()

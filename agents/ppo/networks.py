@@ -28,8 +28,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class Linear(eqx.Module):
     """`x W^T + b`.
 
-    Not `eqx.nn.Linear`: under `vmap` its `W x` puts the batch last, and a gradient step on a CPU takes 1.6 times as
-    long.
+    Not `eqx.nn.Linear`: under `vmap` its `W x` puts the batch last, which makes gradient steps on a CPU slower.
     """
 
     weight_ML: Float[Array, "M L"]

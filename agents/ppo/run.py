@@ -115,7 +115,7 @@ class _Run:
     """A run in its folder: the state, and what can be done with it."""
 
     def __init__(self, task_id: str, folder: Path, config: PPOConfig | None, resume: bool) -> None:
-        """Begin, or go on where the newest usable checkpoint was."""
+        """Build what the run needs, and load the newest usable checkpoint if it goes on."""
         self._started = time.monotonic()
         self._task_id, self._folder = task_id, folder
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
@@ -189,7 +189,7 @@ class _Run:
             if logger is not None:
                 logger.sync()
             best = self._best_seed() if self._evaluations else 0
-            info = describe(self._task_id, self.config, self.trainer.core, self.elapsed_s, best)
+            info = describe(self._task_id, self.config, self.trainer.core, self.state, self.elapsed_s, best)
             score = self._evaluations[best].metrics()["return_mean"] if self._evaluations else None
             self._checkpoints.save(self.env_steps, self.state, info, score)
 

@@ -14,7 +14,7 @@ from agents.checkpoint import Checkpoints
 from agents.errors import CheckpointWarning, DamagedCheckpointError
 from agents.normalize import Moments
 from agents.ppo.config import PPOConfig
-from agents.ppo.learn import TrainState, count_privileged
+from agents.ppo.learn import TrainState
 from agents.ppo.networks import ActorCritic
 from agents.ppo.policy import Policy, PolicyState
 from agents.run_folder import CHECKPOINTS
@@ -22,7 +22,9 @@ from ksim_envs import Core
 from ksim_envs.errors import InvalidConfigError
 
 
-def describe(task_id: str, config: PPOConfig, core: Core, elapsed_s: float, best_seed: int) -> dict[str, Any]:
+def describe(
+    task_id: str, config: PPOConfig, core: Core, state: TrainState, elapsed_s: float, best_seed: int
+) -> dict[str, Any]:
     """What a checkpoint says about itself: enough to go on, and to use the policy without the env."""
     low_A, high_A = core.action_bounds
     return {
@@ -30,7 +32,7 @@ def describe(task_id: str, config: PPOConfig, core: Core, elapsed_s: float, best
         "config": config.to_dict(),
         "best_seed": best_seed,
         "num_observations": core.num_observations,
-        "num_privileged": count_privileged(core, config),
+        "num_privileged": state.moments.mean_L.shape[-1] - core.num_observations,
         "action_low": low_A.tolist(),
         "action_high": high_A.tolist(),
         "elapsed_s": elapsed_s,

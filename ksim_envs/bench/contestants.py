@@ -56,7 +56,7 @@ def ours(env: KsimVectorEnv, num_steps: int) -> Iterator[Contestant]:
         The three, the vector env first.
     """
     recording = _record(env, num_steps)
-    core = env.core  # pyright: ignore[reportPrivateUsage]
+    core = env.core
     contestant = partial(Contestant, num_envs=env.num_envs, num_steps=num_steps)
 
     def vector_env(_: Any) -> None:
