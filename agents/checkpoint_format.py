@@ -17,6 +17,7 @@ import io
 import json
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Generator
 from importlib import metadata
@@ -28,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ksim_envs
-from agents.errors import CheckpointError, DamagedCheckpointError
+from agents.errors import CheckpointError, CheckpointWarning, DamagedCheckpointError
 
 FORMAT = 1
 ARRAYS = "arrays.npz"
@@ -59,16 +60,21 @@ def write(folder: Path, step: int, tree: PyTree, info: dict[str, Any], score: fl
         "step": step,
         "score": None if score is None else float(score),
         "info": _plain_json(info),
-        "versions": {
-            "jax": jax.__version__,
-            "mujoco": metadata.version("mujoco"),
-            "ksim_envs": ksim_envs.__version__,
-        },
+        "versions": _versions(),
         "leaves": {name: _described(leaf) for name, leaf in leaves.items()},
         "arrays": _write_arrays(folder / ARRAYS, arrays),
     }
     _write_manifest(folder / MANIFEST, content)
     sync_folder(folder)
+
+
+def _versions() -> dict[str, str]:
+    """Of what the bits of a run depend on."""
+    return {
+        "jax": jax.__version__,
+        "mujoco": metadata.version("mujoco"),
+        "ksim_envs": ksim_envs.__version__,
+    }
 
 
 def sync_folder(path: Path) -> None:
@@ -226,6 +232,11 @@ def read(path: Path, template: PyTree, partial: bool) -> tuple[PyTree, dict[str,
     """
     likes = _named_leaves(template)
     manifest = read_manifest(path)
+    if not partial and manifest["versions"] != _versions():
+        message = (
+            f"{path} was written with {manifest['versions']}, and these are {_versions()}: a run that goes on from "
+        )
+        warnings.warn(message + "it will not be the same bits.", CheckpointWarning, stacklevel=4)
     with _naming_damage(path), open(path / ARRAYS, "rb") as file:
         _check_hash(file, manifest["arrays"])
         found = {name: leaf for name, leaf in manifest["leaves"].items() if name in likes or not partial}

@@ -265,6 +265,16 @@ def test_a_newer_format_is_named_and_not_taken_for_damage(checkpoints, folder):
     assert not isinstance(caught.value, DamagedCheckpointError)
 
 
+def test_other_versions_of_the_libraries_are_reported_when_a_run_goes_on_and_not_when_its_policy_is_read(
+    checkpoints, monkeypatch
+):
+    checkpoints.save(1, small(), {})
+    monkeypatch.setattr(jax, "__version__", "0.0.1")
+    with pytest.warns(CheckpointWarning, match=r"0\.0\.1.*with other bits"):
+        checkpoints.load(small())
+    checkpoints.load({}, partial=True)
+
+
 # Damage
 
 
