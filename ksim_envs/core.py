@@ -216,18 +216,23 @@ class Core:
     @cached_property
     def compiled_step(self) -> Any:
         """`step`, compiled once for all who share this core; the state that goes in is used up."""
-        return jax.jit(self.step, donate_argnums=0)
+        return jax.jit(self._only_run.step, donate_argnums=0)
 
     @cached_property
     def compiled_reset(self) -> Any:
         """`reset_rows`, compiled, returning the state and (obs_EL, info); the state that goes in is used up."""
 
         def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
-            state = self.reset_rows(state, mask_E, start)
+            state = self._only_run.reset_rows(state, mask_E, start)
             no_rewards = {name: jnp.zeros(self.num_envs, jnp.float32) for name in self.task.rewards}
             return state, (state.obs_EL, self.info(state, no_rewards, jnp.zeros(self.num_envs, bool)))
 
         return jax.jit(reset, donate_argnums=0)
+
+    @cached_property
+    def _only_run(self) -> Core:
+        """This core for programs that are neither mapped nor differentiated."""
+        return replace(self, backend=self.backend.traced_once())
 
     @cached_property
     def num_observations(self) -> int:

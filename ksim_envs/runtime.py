@@ -3,9 +3,9 @@
 This must work before JAX is imported (XLA reads its flags when a backend starts, JAX its variables when it is imported)
 and after. So it speaks through environment variables and `sys.modules`, and never imports JAX itself.
 
-Compiled programs are kept in the user's cache folder. `KSIM_CACHE_DIR` names another one, or switches that off (`off`);
-whoever has set `JAX_COMPILATION_CACHE_DIR` or `jax.config` keeps that. JAX never caches a program that calls back into
-Python, so the native backend's are compiled in each process.
+Compiled programs, and traced ones of MJX, are kept in the user's cache folder. `KSIM_CACHE_DIR` names another one, or
+switches that off (`off`); whoever has set `JAX_COMPILATION_CACHE_DIR` or `jax.config` keeps that. JAX never caches a
+program that calls back into Python, so the native backend's are compiled in each process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ SCHEDULER_REMEDY = f"set XLA_FLAGS={SCHEDULER_FLAG}=false, or import ksim_envs b
 _JAX_CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # The folder that we put into JAX's variable. A child process inherits both, and so can tell our choice from the user's.
 _OUR_CACHE_VARIABLE = "_KSIM_JAX_COMPILATION_CACHE_DIR"
-_CACHE_ENTRIES = ("*-cache", "*-atime", "xla_gpu_*")
+TRACED_SUFFIX = "-traced"
+"""Of the names of the files beside JAX's in which traced programs are kept (`physics.traced`)."""
+_CACHE_ENTRIES = ("*-cache", "*-atime", "xla_gpu_*", f"*{TRACED_SUFFIX}")
 _MISSING_WARP = re.compile(r"Failed to import (mujoco_)?warp: No module named .*\n?")
 
 
@@ -194,7 +196,7 @@ def _user_cache_dir() -> Path:
 
 
 def _cache_entries() -> list[Path]:
-    """What JAX has written into the cache folder: programs, their access times, and XLA's GPU tuning results."""
+    """What is ours and JAX's in the cache folder: programs, their access times, and XLA's GPU tuning results."""
     folder = cache_dir()
     return [entry for pattern in _CACHE_ENTRIES for entry in folder.glob(pattern)] if folder else []
 

@@ -77,6 +77,10 @@ class Backend(Protocol):
         """
         ...
 
+    def traced_once(self) -> Backend:
+        """The same engine for programs that are only run, neither mapped nor differentiated: it may start faster."""
+        ...
+
     def exact(self, values: np.ndarray) -> Array:
         """Encode float64 positions or velocities for `reset_rows`, without rounding where the engine is that exact."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from ksim_envs.guard import Fault
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
 from ksim_envs.physics.mjx_contacts import contacts_as_in_c, were_dropped
 from ksim_envs.physics.model import DERIVED, derived_constants, max_contact_points, needs_derived_constants
+from ksim_envs.physics.traced import TracedOnce, fingerprint
 from ksim_envs.runtime import quiet_import
 from ksim_envs.types import Device, PhysicsState, Push, View
 
@@ -84,14 +86,28 @@ class MjxBackend:
         with jax.default_device(self.device), contacts_as_in_c():
             self.mjx_model = mjx.put_model(_adapted(model, reads, caps))
             self.mjx_data = mjx.make_data(self.mjx_model)
-        self._reset_one = jax.jit(self._reset_row, inline=True)
-        self._step_one = jax.jit(self._step_row, inline=True)
+        self._caps = caps
+        # Rows of a batch: traced once in a process, whatever the number of rows.
+        self._reset_batch: Callable[..., PhysicsState] = jax.vmap(jax.jit(self._reset_row, inline=True))
+        self._step_batch: Callable[..., tuple[PhysicsState, Array]] = jax.vmap(jax.jit(self._step_row, inline=True))
+
+    def traced_once(self) -> MjxBackend:
+        """See `Backend.traced_once`. On accelerators it is this backend: nobody has measured it there yet."""
+        platform = self.device.platform
+        if platform != "cpu":
+            return self
+        settings = (self._frame_skip, self._reads, self._changes, sorted(self._model_fields), self._caps)
+        identity = fingerprint(self.model, settings)
+        backend = copy.copy(self)
+        backend._reset_batch = TracedOnce(self._reset_batch, f"reset {identity}", platform)
+        backend._step_batch = TracedOnce(self._step_batch, f"step {identity}", platform)
+        return backend
 
     def empty(self) -> PhysicsState:
         """See `Backend.empty`."""
-        varied = self._model_fields | (frozenset(DERIVED) if self._derives else frozenset())
-        fields = {name: self.nominal(name) for name in varied}
-        row = jax.eval_shape(self._reset_one, self.mjx_data.qpos, self.mjx_data.qvel, fields)
+        constants = {name: self.nominal(name) for name in DERIVED} if self._derives else {}
+        before = {name: _field(self.mjx_data, name) for name in self._changes}
+        row = self._state(self.mjx_data, before, constants)
         return jax.tree.map(lambda leaf: jnp.zeros((self.num_envs, *leaf.shape), leaf.dtype), row)
 
     def nominal(self, name: str) -> Array:
@@ -103,7 +119,7 @@ class MjxBackend:
     ) -> PhysicsState:
         """See `Backend.reset_rows`."""
         fields_R = {name: values.at[rows_R].get(mode="clip") for name, values in model_fields.items()}
-        rows = jax.vmap(self._reset_one)(qpos_RL, qvel_RL, self._with_derived(fields_R))
+        rows = self._reset_batch(qpos_RL, qvel_RL, self._with_derived(fields_R))
         return jax.tree.map(lambda leaf, new: leaf.at[rows_R].set(new, mode="drop"), state, rows)
 
     def step(
@@ -115,7 +131,7 @@ class MjxBackend:
         model_fields: dict[str, Array],
     ) -> tuple[PhysicsState, Array]:
         """See `Backend.step`."""
-        stepped, fault_E = jax.vmap(self._step_one)(state, ctrl_ESL, push_EL, model_fields)
+        stepped, fault_E = self._step_batch(state, ctrl_ESL, push_EL, model_fields)
         carried = {name: state.integration[name] for name in CARRIED}
         fault_E = jnp.where(guard.healthy(carried), fault_E, Fault.INPUT.mask)
         fault_E = jnp.where(active_E, fault_E, 0)

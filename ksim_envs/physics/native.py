@@ -77,6 +77,10 @@ class NativeBackend:
         self._pid = os.getpid()
         _batches.add(self._batch)
 
+    def traced_once(self) -> NativeBackend:
+        """This backend: there is little to trace."""
+        return self
+
     def empty(self) -> PhysicsState:
         """See `Backend.empty`."""
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._shapes(self.num_envs))
