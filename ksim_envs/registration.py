@@ -122,7 +122,7 @@ def make(id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | Ksi
 
 
 def make_functional(
-    id: str,
+    task: str | Task,
     num_envs: int,
     *,
     backend: str = "auto",
@@ -133,7 +133,7 @@ def make_functional(
     """Build the pure core of a task: `reset(key_E) -> EnvState` and `step(state, action_EA) -> (EnvState, StepResult)`.
 
     Args:
-        id: a registered id.
+        task: a registered id, or a task.
         num_envs: number of rows.
         backend: `"auto"`, `"native"` or `"mjx"`.
         dynamics: `"fast"` or `"gymnasium"`.
@@ -147,12 +147,14 @@ def make_functional(
         KsimError: a name does not exist or a value is not allowed.
     """
     from ksim_envs.core import make_core
+    from ksim_envs.tasks.task import Task
     from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
 
     num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
     if num_threads is not None:
         positive_integer("num_threads", num_threads)
-    return make_core(get_task(id), num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device)
+    built = task if isinstance(task, Task) else get_task(task)
+    return make_core(built, num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device)
 
 
 def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | KsimVectorEnv:

@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from agents.evaluate import gymnasium_id
 from agents.ppo import preset
 from agents.ppo.config import PPOConfig
+from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
 from ksim_envs import bench, make_functional
 
@@ -72,7 +73,7 @@ def bare_engine(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
 
 def our_loop(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
     """One iteration after the other: the rates of the whole, and of collecting alone."""
-    trainer = Trainer(make_functional(task_id, config.num_envs, backend=config.backend), config)
+    trainer = Trainer(make_functional(training_task(task_id, config), config.num_envs, backend=config.backend), config)
     state, _ = trainer.iterate(trainer.start())
     while True:
         started = time.perf_counter()

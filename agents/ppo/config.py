@@ -38,6 +38,9 @@ class PPOConfig:
     """Gradient steps in an epoch. With the minibatch size it defines the dataset, and so the rollout length."""
     num_epochs: int = 4
     """Passes through the dataset before new data are collected, at least 1."""
+    contact_spread: float = 0.0
+    """Make the envs' contacts softer or harder, and more or less damped, in each episode: by factors of up to 1 plus
+    this, not negative. A policy then relies less on how one integrator computes them. Evaluations never do."""
     stagger_first_episodes: bool = True
     """Give the envs first episodes of different lengths, so that later time limits do not all come at once."""
 
@@ -207,6 +210,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "clip_value": (0, _INF, True),
     "value_loss_coef": (0, _INF, False),
     "entropy_coef": (0, _INF, False),
+    "contact_spread": (0, _INF, False),
     "reward_scale": (0, _INF, True),
     "initial_std": (0, _INF, True),
 }

@@ -7,7 +7,7 @@ from typing import Any
 from agents.ppo.config import PPOConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "ksim/Humanoid-v0": {"total_env_steps": 20_000_000},
+    "ksim/Humanoid-v0": {"total_env_steps": 20_000_000, "contact_spread": 0.3},
 }
 """For each task, the settings that differ from the defaults."""
 

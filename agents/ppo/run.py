@@ -23,8 +23,9 @@ from agents.ppo.saved import describe
 from agents.ppo.trainer import Trainer
 from agents.progress import Progress
 from agents.run_folder import CHECKPOINTS, graceful_signals, lock, new_run_dir
-from ksim_envs import Core, get_task, make_functional
+from ksim_envs import Core, Task, get_task, make_functional
 from ksim_envs.errors import InvalidConfigError, KsimError
+from ksim_envs.tasks.randomizers import ContactSoftness
 
 MAY_CHANGE = {
     "total_env_steps",
@@ -124,7 +125,9 @@ class _Run:
         stored = self._checkpoints.read_info() if self._checkpoints.steps() else None
         self.config = _settings(task_id, config, stored)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS, keep_last=self.config.num_checkpoints)
-        self.trainer = Trainer(_make(task_id, self.config, self.config.num_envs), self.config)
+        self.trainer = Trainer(
+            _make(training_task(task_id, self.config), self.config, self.config.num_envs), self.config
+        )
         self._evaluator = Evaluator(_make(task_id, self.config, self.config.num_eval_envs), self.config.seed)
         self._evaluations: list[Evaluation] = []
         self._state: TrainState | None = None
@@ -229,9 +232,17 @@ def _path_or_reason(make: Callable[[], Path]) -> str:
         return f"none: {error}"
 
 
-def _make(task_id: str, config: PPOConfig, num_envs: int) -> Core:
+def training_task(task_id: str, config: PPOConfig) -> Task:
+    """The task with what the settings add to it for training."""
+    task = get_task(task_id)
+    if config.contact_spread == 0.0:
+        return task
+    return replace(task, randomizers={**task.randomizers, "contact_spread": ContactSoftness(config.contact_spread)})
+
+
+def _make(task: str | Task, config: PPOConfig, num_envs: int) -> Core:
     return make_functional(
-        task_id, num_envs, backend=config.backend, dynamics=config.dynamics, num_threads=config.num_threads
+        task, num_envs, backend=config.backend, dynamics=config.dynamics, num_threads=config.num_threads
     )
 
 

@@ -29,7 +29,14 @@ LAYERS = (
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 STRANGERS = ({"physics", "tasks"},)
-PUBLIC_MODULES = {"ksim_envs", "ksim_envs.bench", "ksim_envs.doctor", "ksim_envs.errors", "ksim_envs.runtime"}
+PUBLIC_MODULES = {
+    "ksim_envs",
+    "ksim_envs.bench",
+    "ksim_envs.doctor",
+    "ksim_envs.errors",
+    "ksim_envs.runtime",
+    "ksim_envs.tasks.randomizers",
+}
 
 # Optional libraries, each with the only place that imports it.
 OPTIONAL = {

@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pytest
 
+import ksim_envs
 from agents import logger, plots, ppo
 from agents.checkpoint import Checkpoints
 from agents.errors import CheckpointWarning, RunFolderError, TrainingStopped
 from agents.evaluate import Evaluator
 from agents.logger import Logger
+from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
 from agents.run_folder import lock
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
@@ -221,3 +223,13 @@ def test_an_unknown_id_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UnknownNameError):
         ppo.train("ksim/Humanid-v0", CONFIG, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_contacts_vary_from_env_to_env_in_training_and_not_in_evaluations(tiny_id, tmp_path):
+    config = replace(CONFIG, contact_spread=0.3, total_env_steps=512)
+    result = ppo.train(tiny_id, config, run_dir=tmp_path)
+    varied = ksim_envs.make_functional(training_task(tiny_id, config), CONFIG.num_envs)
+    state, _ = Checkpoints(tmp_path / "checkpoints").load(Trainer(varied, config).template())
+    assert len(np.unique(state.actors.env_state.model_fields["geom_solref"][:, 0, 0])) == CONFIG.num_envs
+    nominal = Evaluator(ksim_envs.make_functional(tiny_id, config.num_eval_envs), config.seed)
+    np.testing.assert_array_equal(nominal(result.policy.state).return_E, result.evaluation.return_E)
