@@ -118,7 +118,8 @@ class Core:
                 that is not finite counts as a divergence of its row.
             autoreset: NEXT_STEP resets a row in the step after the one that ended its episode (whose action is then
                 ignored), SAME_STEP in the same step, DISABLED not at all: such a row stands still until `reset_rows`.
-            episode_length: control steps after which an episode is truncated; None for the task's.
+            episode_length: control steps after which an episode is truncated, of all rows or (E,) of each; None for
+                the task's.
 
         Returns:
             The next state, and what the step returns.
@@ -204,6 +205,14 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
+    def staggered(self, state: EnvState, episode_length: int | Array) -> Array:
+        """(E,) control steps for `step` to truncate at, such that time limits do not all come at once.
+
+        Row i's first episode since its seeding may last a share of i + 1 in E, at most; later ones the whole length.
+        """
+        first_E = jnp.ceil(jnp.arange(1, self.num_envs + 1) * (episode_length / self.num_envs)).astype(jnp.int32)
+        return jnp.where(state.episode_E <= 1, jnp.clip(first_E, 1, episode_length), episode_length)
+
     def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[ArrayLike, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""
         return replace(
@@ -215,8 +224,22 @@ class Core:
 
     @cached_property
     def compiled_step(self) -> Any:
-        """`step`, compiled once for all who share this core; the state that goes in is used up."""
-        return jax.jit(self._only_run.step, donate_argnums=0)
+        """`step`, compiled once for all who share this core; the state that goes in is used up.
+
+        After `episode_length` it takes whether to stagger first episodes (`staggered`).
+        """
+
+        def step(
+            state: EnvState,
+            action_EA: Array,
+            autoreset: Autoreset | Array = Autoreset.SAME_STEP,
+            episode_length: int | Array = self.task.episode_length,
+            staggers: bool | Array = False,
+        ) -> tuple[EnvState, StepResult]:
+            limit_E = jnp.where(staggers, self.staggered(state, episode_length), episode_length)
+            return self._only_run.step(state, action_EA, autoreset, limit_E)
+
+        return jax.jit(step, donate_argnums=0)
 
     @cached_property
     def compiled_reset(self) -> Any:

@@ -33,6 +33,13 @@ def positive_integer(name: str, value: Any, maximum: int = 2**31 - 1) -> int:
     return int(value)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """The value, True or False and nothing that only counts as such."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidConfigError(f"{name} is {value!r}; it must be True or False.")
+    return bool(value)
+
+
 def choice(kind: str, value: Any, known: Iterable[str]) -> str:
     """The value, which must be one of the known names."""
     if not isinstance(value, str) or value not in (known := tuple(known)):

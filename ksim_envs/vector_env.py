@@ -42,7 +42,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     Attributes:
         num_envs: number of envs.
-        output: the library whose arrays `reset` and `step` return: `"numpy"`, `"jax"` or `"torch"`.
         render_mode: None or `"rgb_array"`.
         num_rendered_envs: `render` returns frames of this many envs, the first ones.
     """
@@ -60,6 +59,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         output: str = "numpy",
         episode_length: int | None = None,
+        stagger_first_episodes: bool = False,
         render_mode: str | None = None,
         num_rendered_envs: int = 1,
         width: int = 480,
@@ -77,6 +77,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, as the enum's member or its name.
             output: the library whose arrays `reset` and `step` return.
             episode_length: control steps after which an episode is truncated; None for the task's own.
+            stagger_first_episodes: truncate env i's first episode after a share of i + 1 in `num_envs` of that, so that
+                later time limits do not all come in one step.
             render_mode: None or `"rgb_array"`.
             num_rendered_envs: `render` returns frames of this many envs, the first ones.
             width: of a frame, in pixels.
@@ -92,7 +94,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 f"task is {task!r}; it must be a Task (ksim_envs.get_task(id) gives that of an id)."
             )
         self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
-        self.output = validate.choice("output", output, validate.OUTPUTS)
+        validate.choice("output", output, validate.OUTPUTS)
+        self.stagger_first_episodes = validate.boolean("stagger_first_episodes", stagger_first_episodes)
         self.episode_length = task.episode_length if episode_length is None else episode_length
         if render_mode is not None:
             validate.choice("render_mode", render_mode, validate.RENDER_MODES)
@@ -110,12 +113,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             )
             self.single_observation_space = spaces.observation_space(self.core)
             self.single_action_space = spaces.action_space(self.core)
-        self._export = dlpack.Exporter(output, self.core.backend.device)
-        self.metadata = {
-            "render_modes": list(validate.RENDER_MODES),
-            "render_fps": round(1 / self.core.dt),
-            "jax": output == "jax",
-        }
+        self.metadata = {"render_modes": list(validate.RENDER_MODES), "render_fps": round(1 / self.core.dt)}
+        self.output = output
         self.autoreset_mode = autoreset_mode
         self._state: EnvState | None = None
         self._lock = threading.RLock()
@@ -130,6 +129,17 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def action_space(self) -> gym.Space[Any]:
         """`num_envs` times the single space."""
         return batch_space(self.single_action_space, self.num_envs)
+
+    @property
+    def output(self) -> str:
+        """The library whose arrays `reset` and `step` return: `"numpy"`, `"jax"` or `"torch"`; it may be changed."""
+        return self._output
+
+    @output.setter
+    def output(self, value: str) -> None:
+        self._output = validate.choice("output", value, validate.OUTPUTS)
+        self._export = dlpack.Exporter(value, self.core.backend.device)
+        self.metadata["jax"] = value == "jax"
 
     @property
     def autoreset_mode(self) -> AutoresetMode:
@@ -233,8 +243,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 validate.none_waits(np.asarray(state.needs_reset_E))
             mode = validate.autoreset_number(self.autoreset_mode)
+            limits = np.int32(self.episode_length), np.bool_(self.stagger_first_episodes)
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self.core.compiled_step(state, action_EA, mode, np.int32(self.episode_length))
+            self._state, result = self.core.compiled_step(state, action_EA, mode, *limits)
             return self._delivered(result)
 
     def render(self) -> tuple[np.ndarray, ...] | None:

@@ -95,7 +95,7 @@ def collect(
         critic_EL_t_plus_1, value_E1 = jax.vmap(model.critic)(critic_EL, seen_EL)
         policy = model.distribution(mean_EA)
         sample_EA = policy.sample(key)
-        limit_E = _episode_limits(core, state) if stagger_first_episodes else None
+        limit_E = core.staggered(state, core.task.episode_length) if stagger_first_episodes else None
         action_EA = in_control_units(policy.action(sample_EA), *core.action_bounds)
         next_state, result = core.step(state, action_EA, episode_length=limit_E)
         ended_E = result.terminated_E | result.truncated_E
@@ -152,14 +152,6 @@ def _with_next_values(
         next_value_TE=jnp.where(ended_TE, trajectory.next_value_TE, following_TE),
         carry_EL_t_0=actors_t_0.carry_EL,
     )
-
-
-def _episode_limits(core: Core, state: EnvState) -> Array:
-    """(E,) steps at which each row is truncated: in the row's first episode a share of the whole."""
-    row_E = jnp.arange(core.num_envs)
-    length = core.task.episode_length
-    first_E = jnp.ceil((row_E + 1) * (length / core.num_envs)).astype(jnp.int32)
-    return jnp.where(state.episode_E <= 1, jnp.clip(first_E, 1, length), length)
 
 
 def _map_chosen(function: Callable[..., Array], chosen_E: Array, *rows: object) -> Array:

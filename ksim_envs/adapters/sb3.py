@@ -1,0 +1,200 @@
+"""Stable-Baselines3 and SBX: the batch as a `VecEnv`.
+
+    import gymnasium as gym
+    from stable_baselines3 import PPO
+    from ksim_envs.adapters.sb3 import KsimVecEnv
+
+    env = KsimVecEnv(gym.make("ksim_envs:ksim/Hopper-v0", num_envs=64))
+    PPO("MlpPolicy", env).learn(100_000)
+
+In a script that has `make_vec_env` it is one word: `make_vec_env("ksim/Hopper-v0", 64, vec_env_cls=KsimVecEnv)`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
+from jax import Array
+
+from ksim_envs.dlpack import Exporter
+from ksim_envs.errors import InvalidConfigError, InvalidOptionError, MissingDependencyError, unknown_name
+from ksim_envs.single_env import KsimEnv
+from ksim_envs.vector_env import KsimVectorEnv
+
+try:
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as error:
+    raise MissingDependencyError(
+        'ksim_envs.adapters.sb3 needs Stable-Baselines3: pip install "ksim-envs[sb3]".'
+    ) from error
+
+MAX_ENDED = 64
+"""Rows whose last observation comes to the host with the rest of a step. Should more end at once, all are fetched."""
+
+
+class KsimVecEnv(VecEnv):
+    """A batch of envs for SB3: everything that a step brings to the host comes in one transfer.
+
+    Episodes are monitored here (`info["episode"]`), so `VecMonitor` is not needed.
+
+    Attributes:
+        env: the batch.
+    """
+
+    def __init__(
+        self, env: KsimVectorEnv | Sequence[Callable[[], gym.Env[Any, Any]]], *, info_keys: Sequence[str] = ()
+    ) -> None:
+        """Wrap a batch.
+
+        Args:
+            env: the batch, whose auto-reset mode and output this sets; or, as `make_vec_env` has them, one function for
+                each env: then the first one's env says what to make a batch of.
+            info_keys: names of metrics and reward terms of the task to put into the infos of episodes that end.
+
+        Raises:
+            InvalidConfigError: the functions do not make plain envs of ours.
+            UnknownNameError: the task has no such metric or reward term.
+        """
+        self.env = env if isinstance(env, KsimVectorEnv) else _batch_like(env)
+        self.env.autoreset_mode = AutoresetMode.SAME_STEP
+        self.env.output = "jax"
+        task, device = self.env.core.task, self.env.core.backend.device
+        known = (*task.metrics, *task.rewards, "diverged")
+        for name in info_keys:
+            if name not in known:
+                raise unknown_name("metric or reward term", name, known)
+        self._info_keys = ("episode_return", "episode_length", *info_keys)
+        self._to_numpy = Exporter("numpy", device)
+        self._first_ended = jax.jit(partial(_first_ended, min(MAX_ENDED, self.env.num_envs)))
+        self._started = time.monotonic()
+        self._results: Any = None
+        super().__init__(self.env.num_envs, self.env.single_observation_space, self.env.single_action_space)
+
+    def reset(self) -> np.ndarray:
+        """Begin a new episode in every env, with the seeds and options of `seed` and `set_options`."""
+        seeds = list(self._seeds) if any(seed is not None for seed in self._seeds) else None
+        obs, _ = self.env.reset(seed=seeds, options=_of_batch(self._options))
+        self._reset_seeds()
+        self._reset_options()
+        return self._to_numpy(obs)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Begin a step; on an accelerator this does not wait for it."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        final = {name: info["final_info"][name] for name in self._info_keys} | {"obs": info["final_obs"]}
+        ended = self._first_ended(terminated | truncated, final)
+        self._results = (obs, reward, terminated, truncated, ended), final
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """The step's results: obs (num_envs, num_obs), reward and done (num_envs,), and an info for each env.
+
+        The info of an env is empty unless its episode ended: then it holds `terminal_observation`,
+        `TimeLimit.truncated`, `episode` (return `r`, length `l`, seconds `t`), and the `info_keys`.
+        """
+        step, all_final = self._results
+        self._results = None
+        obs, reward, terminated, truncated, ended = self._to_numpy(step)
+        done = terminated | truncated
+        rows = np.flatnonzero(done)
+        if len(rows) > len(ended["obs"]):
+            ended = {name: leaf[rows] for name, leaf in self._to_numpy(all_final).items()}
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        elapsed = round(time.monotonic() - self._started, 6)
+        for place, row in enumerate(rows):
+            last = {name: leaf[place].copy() for name, leaf in ended.items()}
+            episode = {"r": float(last.pop("episode_return")), "l": int(last.pop("episode_length")), "t": elapsed}
+            infos[row] = {
+                "terminal_observation": last.pop("obs"),
+                "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
+                "episode": episode,
+                **last,
+            }
+        return obs, reward, done, infos
+
+    def close(self) -> None:
+        """Close the batch."""
+        self.env.close()
+
+    def get_images(self) -> list[np.ndarray | None]:
+        """Frames of the first envs (`num_rendered_envs` of the batch)."""
+        return list(self.env.render() or ())
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the batch, once for each env; a single env's space under the name that it has there."""
+        name = f"single_{attr_name}" if attr_name in ("observation_space", "action_space") else attr_name
+        return self.env_method(name, indices=indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute of the batch, for all envs at once.
+
+        Raises:
+            InvalidConfigError: only some are meant.
+        """
+        if len({*self._get_indices(indices)}) != self.num_envs:
+            raise InvalidConfigError(
+                f"set_attr({attr_name!r}) is for some envs only; they share one object: leave indices out."
+            )
+        self.env.set_attr(attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of the batch once, and take its result apart if it has one for each env."""
+        values = self.env.call(method_name, *method_args, **method_kwargs)
+        return [values[index] for index in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+        """Whether it does what a wrapper does: True for `Monitor`."""
+        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
+
+
+def _first_ended(size: int, done_E: Array, final: dict[str, Array]) -> dict[str, Array]:
+    """What the first so many of the rows that ended have ended with, in order."""
+    rows_R = jnp.nonzero(done_E, size=size, fill_value=0)[0]
+    return {name: leaf[rows_R] for name, leaf in final.items()}
+
+
+def _of_batch(options: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """One dictionary of stacked values from one for each env."""
+    if not any(options):
+        return None
+    names = options[0].keys()
+    if any(one.keys() != names for one in options) or "reset_mask" in names:
+        raise InvalidOptionError(
+            "set_options: give every env the same options, without reset_mask (SB3 resets all envs)."
+        )
+    return {name: np.stack([one[name] for one in options]) for name in names}
+
+
+def _batch_like(factories: Sequence[Callable[[], gym.Env[Any, Any]]]) -> KsimVectorEnv:
+    """A batch of as many envs as there are functions, like the one that the first function makes."""
+    env = factories[0]()
+    try:
+        _check_is_plain(env)
+        spec = env.spec
+    finally:
+        env.close()
+    assert spec is not None
+    return gym.make(spec.id, num_envs=len(factories), **spec.kwargs).unwrapped  # type: ignore[return-value]
+
+
+def _check_is_plain(env: gym.Env[Any, Any]) -> None:
+    """Refuse what a batch cannot do as a single env in its wrappers does it."""
+    if not isinstance(env.unwrapped, KsimEnv) or env.spec is None:
+        raise InvalidConfigError(f"KsimVecEnv is for envs made from an id of ksim_envs; this one is {env}.")
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, Monitor) and env.results_writer is not None:
+            raise InvalidConfigError("KsimVecEnv writes no monitor files: wrap it in VecMonitor(env, filename).")
+        if not isinstance(env, Monitor | OrderEnforcing | PassiveEnvChecker):
+            raise InvalidConfigError(
+                f"KsimVecEnv cannot apply {type(env).__name__} to its envs; use a wrapper for vector envs around it."
+            )
+        env = env.env

@@ -1,0 +1,226 @@
+"""`KsimVecEnv` against the real Stable-Baselines3 and SBX: its promises to them, and what they make of it."""
+
+import subprocess
+import sys
+
+import gymnasium as gym
+import jax
+import numpy as np
+import pytest
+
+import ksim_envs
+from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
+
+pytest.importorskip("stable_baselines3")
+from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecCheckNan, VecFrameStack, VecMonitor, VecNormalize
+
+from ksim_envs.adapters import sb3
+from ksim_envs.adapters.sb3 import KsimVecEnv
+
+ID, NUM_ENVS, LENGTH = "ksim/Hopper-v0", 8, 30
+"""Under random actions some of these Hoppers fall, and some come to the time limit."""
+
+
+def make(**keywords):
+    keywords = {"num_envs": NUM_ENVS, "episode_length": LENGTH, **keywords}
+    return ksim_envs.make(ID, keywords.pop("num_envs"), **keywords)
+
+
+@pytest.fixture
+def env():
+    wrapped = KsimVecEnv(make())
+    yield wrapped
+    wrapped.close()
+
+
+def actions(steps, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, NUM_ENVS, 3)).astype(np.float32)
+
+
+# The numbers
+
+
+def test_steps_and_episode_ends_are_those_of_the_vector_env(env):
+    env.seed(5)
+    twin = make(autoreset_mode="same_step")
+    obs, _ = twin.reset(seed=[5 + i for i in range(NUM_ENVS)])
+    np.testing.assert_array_equal(env.reset(), obs)
+    num_truncated = num_terminated = 0
+    for action in actions(100):
+        obs, reward, done, infos = env.step(action)
+        expected, expected_reward, terminated, truncated, info = twin.step(action)
+        np.testing.assert_array_equal(obs, expected)
+        np.testing.assert_array_equal(reward, expected_reward)
+        np.testing.assert_array_equal(done, terminated | truncated)
+        for i in range(NUM_ENVS):
+            if not done[i]:
+                assert infos[i] == {}
+                continue
+            last, final = infos[i], info["final_info"]
+            assert set(last) == {"terminal_observation", "TimeLimit.truncated", "episode"}
+            np.testing.assert_array_equal(last["terminal_observation"], info["final_obs"][i])
+            assert last["TimeLimit.truncated"] == (truncated[i] and not terminated[i])
+            assert (last["episode"]["r"], last["episode"]["l"]) == (final["episode"]["r"][i], final["episode"]["l"][i])
+        num_truncated += truncated.sum()
+        num_terminated += terminated.sum()
+    assert num_truncated > 3 and num_terminated > 3
+    twin.close()
+
+
+def test_what_a_step_returns_is_the_callers(env):
+    obs = env.reset()
+    kept = []
+    for action in actions(40):
+        obs, reward, done, infos = env.step(action)
+        assert (obs.dtype, reward.dtype, done.dtype) == (np.float32, np.float32, bool)
+        kept.append((obs, obs.copy(), [i["terminal_observation"] for i in infos if i], reward))
+        reward += 1.0  # SB3 adds the bootstrapped value in place
+        action[:] = np.nan
+    for obs, copy, finals, _ in kept:
+        np.testing.assert_array_equal(obs, copy)
+        assert all(np.isfinite(final).all() for final in finals)
+
+
+def test_more_episodes_may_end_at_once_than_fit_into_one_transfer(monkeypatch):
+    monkeypatch.setattr(sb3, "MAX_ENDED", 3)
+    env, twin = KsimVecEnv(make(episode_length=4)), make(episode_length=4, autoreset_mode="same_step")
+    env.seed(0)
+    env.reset()
+    twin.reset(seed=list(range(NUM_ENVS)))
+    for action in actions(4):
+        _, _, done, infos = env.step(action)
+        *_, info = twin.step(action)
+    assert done.all()
+    np.testing.assert_array_equal([i["terminal_observation"] for i in infos], info["final_obs"])
+    assert all(i["TimeLimit.truncated"] and i["episode"]["l"] == 4 for i in infos)
+
+
+def test_one_transfer_for_each_step(env, monkeypatch):
+    env.reset()
+    count = []
+    export = env._to_numpy
+    monkeypatch.setattr(env, "_to_numpy", lambda tree: count.append(1) or export(tree))
+    num_ended = sum(env.step(action)[2].sum() for action in actions(60))
+    assert num_ended > 5 and len(count) == 60
+
+
+def test_staggered_first_episodes_do_not_end_together():
+    env = KsimVecEnv(make(stagger_first_episodes=True, episode_length=NUM_ENVS))
+    env.reset()
+    ended = np.array([env.step(np.zeros((NUM_ENVS, 3), np.float32))[2] for _ in range(3 * NUM_ENVS)])
+    assert (ended[:NUM_ENVS] == np.eye(NUM_ENVS, dtype=bool)).all()
+    assert (ended.sum(axis=1) == 1).all()
+
+
+def test_infos_can_have_metrics_and_reward_terms_of_the_episodes_last_step():
+    env = KsimVecEnv(make(), info_keys=("x_position", "reward_survive", "diverged"))
+    env.reset()
+    ended = [i for action in actions(40) for i in env.step(action)[3] if i]
+    assert all({"x_position", "reward_survive", "diverged"} <= i.keys() for i in ended)
+    assert {float(i["reward_survive"]) for i in ended} <= {0.0, 1.0} and not any(i["diverged"] for i in ended)
+    with pytest.raises(UnknownNameError, match="x_positio'.*Did you mean 'x_position'"):
+        KsimVecEnv(make(), info_keys=("x_positio",))
+
+
+# Seeds, options, attributes
+
+
+def test_seeds_and_options_are_used_once(env):
+    env.seed(1)
+    first = env.reset()
+    assert not np.array_equal(first, env.reset())
+    env.seed(1)
+    np.testing.assert_array_equal(first, env.reset())
+    qpos = np.tile(env.env.mj_model.qpos0, (NUM_ENVS, 1)) + 0.01 * np.arange(NUM_ENVS)[:, None]
+    env.set_options([{"qpos": row} for row in qpos])
+    np.testing.assert_allclose(env.reset()[:, :5], qpos[:, 1:], atol=1e-6)
+    assert np.abs(env.reset()[:, :5] - qpos[:, 1:]).max() > 1e-3
+
+
+@pytest.mark.parametrize("options", [[{"qpos": 0}] + [{}] * (NUM_ENVS - 1), {"reset_mask": True}])
+def test_options_that_a_batch_cannot_have_are_refused(env, options):
+    env.set_options(options)
+    with pytest.raises(InvalidOptionError, match="give every env the same options"):
+        env.reset()
+
+
+def test_attributes_and_methods_are_those_of_the_batch(env):
+    env.reset()
+    assert env.get_attr("action_space") == [env.action_space] * NUM_ENVS
+    assert env.get_attr("episode_length", indices=[0, 3]) == [LENGTH, LENGTH]
+    assert env.env_method("physics_state", indices=0)[0].keys() == {"qpos", "qvel", "time"}
+    assert env.has_attr("dt") and not env.has_attr("nothing")
+    env.set_attr("episode_length", 5)
+    assert env.env.episode_length == 5
+    with pytest.raises(InvalidConfigError, match="leave indices out"):
+        env.set_attr("episode_length", 6, indices=0)
+    assert env.env_is_wrapped(Monitor, [0]) == [True] and env.env_is_wrapped(gym.Wrapper, [0, 1]) == [False, False]
+
+
+def test_make_vec_env_makes_a_batch_like_the_first_env():
+    env = make_vec_env(ID, 4, seed=7, env_kwargs={"episode_length": 9}, vec_env_cls=KsimVecEnv)
+    assert (env.num_envs, env.env.episode_length, env.env.backend) == (4, 9, "native")
+    expected, _ = ksim_envs.make(ID, 4).reset(seed=[7, 8, 9, 10])
+    np.testing.assert_array_equal(env.reset(), expected)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"env_id": "CartPole-v1"}, "made from an id of ksim_envs"),
+        ({"env_id": ID, "wrapper_class": gym.wrappers.ClipAction}, "cannot apply ClipAction"),
+        ({"env_id": ID, "monitor_dir": "logs"}, "VecMonitor"),
+    ],
+)
+def test_make_vec_env_refuses_what_a_batch_would_drop(keywords, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidConfigError, match=words):
+        make_vec_env(**keywords, n_envs=2, vec_env_cls=KsimVecEnv)
+
+
+# The libraries
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C, SAC])
+def test_sb3_trains_through_terminations_and_truncations(algorithm):
+    settings = {PPO: {"n_steps": 32, "batch_size": 64}, A2C: {"n_steps": 16}, SAC: {"learning_starts": 64}}[algorithm]
+    model = algorithm(
+        "MlpPolicy", KsimVecEnv(make()), seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **settings
+    )
+    model.learn(1024)
+    lengths = [episode["l"] for episode in model.ep_info_buffer]
+    assert max(lengths) == LENGTH and min(lengths) < LENGTH
+    assert all(np.isfinite(leaf.detach().numpy()).all() for leaf in model.policy.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:jax.core:DeprecationWarning")  # of TensorFlow Probability, which SBX imports
+def test_sbx_trains():
+    from sbx import PPO as SBXPPO
+
+    model = SBXPPO("MlpPolicy", KsimVecEnv(make()), seed=0, n_steps=32, batch_size=64, policy_kwargs={"net_arch": [16]})
+    model.learn(1024)
+    assert max(episode["l"] for episode in model.ep_info_buffer) == LENGTH
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.policy.actor_state.params))
+
+
+def test_sb3s_own_wrappers_and_evaluation_work():
+    with pytest.warns(UserWarning, match="already wrapped with a `Monitor`"):
+        monitored = VecMonitor(KsimVecEnv(make()))
+    env = VecFrameStack(VecNormalize(VecCheckNan(monitored, raise_exception=True)), 2)
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=64, seed=0, device="cpu")
+    model.learn(512)
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=NUM_ENVS)
+    assert 0 < mean < 10 * LENGTH
+
+
+def test_without_sb3_the_error_names_the_extra():
+    code = "import sys; sys.modules['stable_baselines3'] = None\nimport ksim_envs\nimport ksim_envs.adapters.sb3"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (
+        'MissingDependencyError: ksim_envs.adapters.sb3 needs Stable-Baselines3: pip install "ksim-envs[sb3]"'
+        in child.stderr
+    )
