@@ -47,6 +47,20 @@ def choice(kind: str, value: Any, known: Iterable[str]) -> str:
     return value
 
 
+def episode_steps(value: Any, num_envs: int, episode_length: int) -> np.ndarray:
+    """The value as (num_envs,) int32 counts of control steps, each less than the episode's length."""
+    steps_E = np.asarray(value)
+    if steps_E.shape != (num_envs,) or steps_E.dtype.kind not in "iu":
+        raise InvalidOptionError(
+            f"episode_steps has shape {steps_E.shape} and dtype {steps_E.dtype}; it must be ({num_envs},) integers."
+        )
+    if steps_E.min() < 0 or steps_E.max() >= episode_length:
+        raise InvalidOptionError(
+            f"episode_steps lies in [{steps_E.min()}, {steps_E.max()}]; it must lie in [0, {episode_length - 1}]."
+        )
+    return steps_E.astype(np.int32)
+
+
 def autoreset_mode(value: AutoresetMode | str) -> AutoresetMode:
     """The mode, from a member of Gymnasium's enum, its value ("NextStep") or its name ("next_step", in any case)."""
     if isinstance(value, AutoresetMode):

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike
 
 from ksim_envs import dlpack, spaces, validate
 from ksim_envs.core import make_core
@@ -158,6 +160,22 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @episode_length.setter
     def episode_length(self, value: int) -> None:
         self._episode_length = validate.positive_integer("episode_length", value)
+
+    @property
+    def episode_steps(self) -> np.ndarray:
+        """(num_envs,) int32: control steps of the current episodes. Setting it moves their time limits, nothing else.
+
+        Raises:
+            InvalidOptionError: set to something else than integers from 0 to less than `episode_length`.
+        """
+        with self._usable():
+            return np.array(self._reset_state().step_E)
+
+    @episode_steps.setter
+    def episode_steps(self, value: ArrayLike) -> None:
+        with self._usable():
+            steps_E = validate.episode_steps(value, self.num_envs, self.episode_length)
+            self._state = replace(self._reset_state(), step_E=jax.device_put(steps_E, self.core.backend.device))
 
     @property
     def backend(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make
 
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import A2C, PPO, SAC
@@ -21,24 +22,12 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecFrameStack, VecMoni
 from ksim_envs.adapters import sb3
 from ksim_envs.adapters.sb3 import KsimVecEnv
 
-ID, NUM_ENVS, LENGTH = "ksim/Hopper-v0", 8, 30
-"""Under random actions some of these Hoppers fall, and some come to the time limit."""
-
-
-def make(**keywords):
-    keywords = {"num_envs": NUM_ENVS, "episode_length": LENGTH, **keywords}
-    return ksim_envs.make(ID, keywords.pop("num_envs"), **keywords)
-
 
 @pytest.fixture
 def env():
     wrapped = KsimVecEnv(make())
     yield wrapped
     wrapped.close()
-
-
-def actions(steps, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, NUM_ENVS, 3)).astype(np.float32)
 
 
 # The numbers

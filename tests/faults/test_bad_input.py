@@ -472,6 +472,11 @@ WRONG_CONSTRUCTION = {
     "episode_length_2_to_31": ({"episode_length": 2**31}, InvalidConfigError, "from 1 to 2147483647"),
     "num_rendered_envs_0": ({"num_rendered_envs": 0}, InvalidConfigError, "num_rendered_envs is 0"),
     "num_rendered_envs_5": ({"num_rendered_envs": 5}, InvalidConfigError, "from 1 to 4"),
+    "stagger_first_episodes_text": (
+        {"stagger_first_episodes": "yes"},
+        InvalidConfigError,
+        "stagger_first_episodes is 'yes'; it must be True or False",
+    ),
     "width_0": ({"width": 0}, InvalidConfigError, "width is 0"),
     "height_str": ({"height": "480"}, InvalidConfigError, "height is '480'"),
     "num_threads_0": ({"num_threads": 0}, InvalidConfigError, "num_threads is 0"),
@@ -481,7 +486,7 @@ WRONG_CONSTRUCTION = {
     "device_unknown": ({"backend": "mjx", "device": "banana"}, InvalidConfigError, "device"),
     "backend_list": ({"backend": ["native"]}, UnknownNameError, "backend"),
 }
-VECTOR_ONLY = ("num_envs", "output", "autoreset_mode", "num_rendered_envs")
+VECTOR_ONLY = ("num_envs", "output", "autoreset_mode", "num_rendered_envs", "stagger_first_episodes")
 
 
 @pytest.mark.parametrize("keywords, error, words", table(WRONG_CONSTRUCTION))

@@ -1,0 +1,110 @@
+"""rsl_rl 5: the batch as its `VecEnv`, in torch tensors that never leave the device.
+
+    from rsl_rl.runners import OnPolicyRunner
+    from ksim_envs.adapters.rsl_rl import RslRlVecEnv
+
+    env = RslRlVecEnv(gym.make("ksim_envs:ksim/Ant-v0", num_envs=4096), privileged=("x_velocity",))
+    OnPolicyRunner(env, config).learn(1000, init_at_random_ep_len=True)
+
+The observation groups are `"policy"` and, with `privileged` metrics, `"critic"`.
+"""
+
+# The runner assigns to what it declares as variables; here they are properties of the batch.
+# pyright: reportIncompatibleVariableOverride=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium.vector import AutoresetMode
+
+from ksim_envs.adapters import privileged_metrics
+from ksim_envs.errors import MissingDependencyError
+from ksim_envs.types import Info
+from ksim_envs.vector_env import KsimVectorEnv
+
+try:
+    import torch
+    from rsl_rl.env import VecEnv
+    from tensordict import TensorDict
+except ImportError as error:
+    raise MissingDependencyError('ksim_envs.adapters.rsl_rl needs rsl_rl: pip install "ksim-envs[rsl-rl]".') from error
+
+
+class RslRlVecEnv(VecEnv):
+    """A batch of envs for rsl_rl, which bootstraps from the last observation's value where `time_outs` is set.
+
+    A row whose physics diverged counts as one of these; it is reset, and training goes on.
+
+    Attributes:
+        env: the batch.
+    """
+
+    def __init__(self, env: KsimVectorEnv, *, seed: int | None = None, privileged: Sequence[str] = ()) -> None:
+        """Wrap a batch and reset it, as rsl_rl never does.
+
+        Args:
+            env: the batch, whose auto-reset mode and output this sets.
+            seed: of the reset.
+            privileged: names of metrics of the task that the critic sees behind the observations.
+
+        Raises:
+            UnknownNameError: the task has no such metric.
+        """
+        self._privileged = privileged_metrics(env, privileged)
+        env.autoreset_mode = AutoresetMode.SAME_STEP
+        env.output = "torch"
+        self.env = env
+        self.num_envs, self.num_actions = env.num_envs, env.core.num_actions
+        self.device = env.device
+        self.cfg = {"id": env.spec.id if env.spec else None, "backend": env.backend, "num_envs": env.num_envs}
+        self._observations = self._grouped(*env.reset(seed=seed))
+
+    @property
+    def max_episode_length(self) -> int:
+        """Control steps after which an episode is truncated."""
+        return self.env.episode_length
+
+    @property
+    def episode_length_buf(self) -> torch.Tensor:
+        """(num_envs,) int64: steps of the current episodes. Setting it, as the runner does, moves their time limits."""
+        return torch.as_tensor(self.env.episode_steps, dtype=torch.long, device=self.device)
+
+    @episode_length_buf.setter
+    def episode_length_buf(self, value: torch.Tensor) -> None:
+        self.env.episode_steps = value.cpu().numpy()
+
+    def get_observations(self) -> TensorDict:
+        """The current observations; this neither steps nor resets."""
+        return self._observations
+
+    def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """One control step of every env.
+
+        Args:
+            actions: (num_envs, num_actions); clipped to the action space.
+
+        Returns:
+            Observation groups, reward (num_envs,), dones (num_envs,) int64, and extras: `time_outs` (num_envs,) bool,
+            and `log` with the reward terms.
+        """
+        obs, reward, terminated, truncated, info = self.env.step(actions.detach())
+        self._observations = self._grouped(obs, info)
+        final = info["final_info"]
+        log = {
+            f"/{name}": torch.where(info["_final_info"], final[name], info[name]) for name in self.env.core.task.rewards
+        }
+        extras = {"time_outs": truncated & ~terminated, "log": log}
+        return self._observations, reward, (terminated | truncated).long(), extras
+
+    def close(self) -> None:
+        """Close the batch."""
+        self.env.close()
+
+    def _grouped(self, obs: torch.Tensor, info: Info) -> TensorDict:
+        groups = {"policy": obs}
+        if self._privileged:
+            metrics = [info[name].reshape(self.num_envs, -1) for name in self._privileged]
+            groups["critic"] = torch.cat([obs, *metrics], dim=1)
+        return TensorDict(groups, batch_size=[self.num_envs], device=self.device)

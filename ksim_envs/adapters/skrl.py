@@ -1,0 +1,120 @@
+"""skrl 2: the batch in skrl's own wrapper, for torch and for JAX, without a way over the host.
+
+    from ksim_envs.adapters.skrl import wrap_env
+
+    env = wrap_env(gym.make("ksim_envs:ksim/Ant-v0", num_envs=4096), "torch")
+
+skrl's own `wrap_env` takes a batch as well, with NumPy output. Its `time_limit_bootstrap` values the observation after
+the reset, not the last one of the episode.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from ksim_envs import validate
+from ksim_envs.adapters import privileged_metrics
+from ksim_envs.errors import MissingDependencyError
+from ksim_envs.types import Info
+from ksim_envs.vector_env import KsimVectorEnv
+
+FRAMEWORKS = ("torch", "jax")
+
+
+def wrap_env(
+    env: KsimVectorEnv, framework: str = "torch", *, seed: int | None = None, privileged: Sequence[str] = ()
+) -> Any:
+    """A batch as a `skrl.envs.wrappers.FRAMEWORK.Wrapper`.
+
+    Args:
+        env: the batch, whose auto-reset mode and output this sets.
+        framework: `"torch"` or `"jax"`.
+        seed: of the first reset.
+        privileged: names of metrics of the task that skrl's `state` holds behind the observations, for its critics.
+
+    Returns:
+        The wrapper. Its first `reset` resets the envs; they reset themselves afterwards, so a later one only shows
+        where they are.
+
+    Raises:
+        UnknownNameError: there is no such framework or metric.
+        MissingDependencyError: skrl or the framework is not installed.
+    """
+    validate.choice("framework", framework, FRAMEWORKS)
+    return _wrapper_class(framework)(env, framework, seed, privileged_metrics(env, privileged))
+
+
+@functools.cache
+def _wrapper_class(framework: str) -> type:
+    try:
+        base = import_module(f"skrl.envs.wrappers.{framework}").Wrapper
+    except ImportError as error:
+        message = f'ksim_envs.adapters.skrl needs skrl and {framework}: pip install "ksim-envs[skrl]".'
+        raise MissingDependencyError(message) from error
+    return type("KsimSkrlEnv", (_Batch, base), {"__doc__": _Batch.__doc__})
+
+
+class _Batch:
+    """A batch of envs for skrl: what its `Wrapper` asks for, whatever the framework."""
+
+    def __init__(self, env: KsimVectorEnv, framework: str, seed: int | None, privileged: tuple[str, ...]) -> None:
+        super().__init__(env)  # pyright: ignore[reportCallIssue]  # of skrl's Wrapper
+        env.autoreset_mode = AutoresetMode.SAME_STEP
+        env.output = framework
+        self._env, self._seed, self._privileged = env, seed, privileged
+        self._concatenate = (
+            import_module("torch").cat if framework == "torch" else import_module("jax.numpy").concatenate
+        )
+        self._last: tuple[Any, Info] | None = None
+
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """One env's."""
+        return self._env.single_observation_space
+
+    @property
+    def action_space(self) -> gym.Space[Any]:
+        """One env's."""
+        return self._env.single_action_space
+
+    @property
+    def state_space(self) -> gym.Space[Any] | None:
+        """Of `state`; None without privileged metrics."""
+        if self._last is None:
+            self.reset()
+        state = self.state()
+        return None if state is None else gym.spaces.Box(-np.inf, np.inf, state.shape[1:], np.float32)
+
+    def reset(self) -> tuple[Any, Info]:
+        """Observations (num_envs, num_obs), and info."""
+        if self._last is None:
+            self._last = self._env.reset(seed=self._seed)
+        return self._last
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
+        """One control step: obs (num_envs, num_obs); reward, terminated, truncated (num_envs, 1); info."""
+        obs, reward, terminated, truncated, info = self._env.step(actions)
+        self._last = obs, info
+        return obs, reward[:, None], terminated[:, None], truncated[:, None], info
+
+    def state(self) -> Any | None:
+        """(num_envs, L): the observations, then the privileged metrics; None without these."""
+        if not self._privileged or self._last is None:
+            return None
+        obs, info = self._last
+        return self._concatenate([obs, *(info[name].reshape(len(obs), -1) for name in self._privileged)], 1)
+
+    def render(self, *args: Any, **kwargs: Any) -> Any:
+        """Frames of the first envs."""
+        return self._env.render()
+
+    def close(self) -> None:
+        """Close the batch."""
+        self._env.close()

@@ -1,0 +1,35 @@
+"""One small batch for all libraries: Hoppers, of which some fall and some come to the time limit."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import ksim_envs
+
+ID, NUM_ENVS, LENGTH = "ksim/Hopper-v0", 8, 30
+
+
+def make(num_envs=NUM_ENVS, **keywords):
+    return ksim_envs.make(ID, num_envs, **{"episode_length": LENGTH, **keywords})
+
+
+def actions(steps, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, NUM_ENVS, 3)).astype(np.float32)
+
+
+@functools.cache
+def rollout(seed, steps, metrics=()):
+    """What the vector env itself does under `actions(steps)` in SAME_STEP mode, step by step."""
+    envs = make(autoreset_mode="same_step")
+    obs, info = envs.reset(seed=seed)
+    transitions = [(obs, None, None, None, info)] + [envs.step(action) for action in actions(steps)]
+    envs.close()
+    return transitions
+
+
+@pytest.fixture
+def envs():
+    batch = make()
+    yield batch
+    batch.close()

@@ -1,0 +1,103 @@
+"""`RslRlVecEnv` against the real rsl_rl: its promises, and two iterations of the runner."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ksim_envs.errors import InvalidOptionError, UnknownNameError
+from tests.adapters.conftest import LENGTH, NUM_ENVS, actions, make, rollout
+
+pytest.importorskip("rsl_rl")
+import torch
+from rsl_rl.runners import OnPolicyRunner
+
+from ksim_envs.adapters.rsl_rl import RslRlVecEnv
+
+MODEL = {"class_name": "MLPModel", "hidden_dims": [16], "activation": "elu", "obs_normalization": True}
+CONFIG = {
+    "seed": 0,
+    "num_steps_per_env": 24,
+    "save_interval": 100,
+    "obs_groups": {"actor": ["policy"], "critic": ["critic"]},
+    "algorithm": {
+        "class_name": "PPO",
+        "num_learning_epochs": 2,
+        "num_mini_batches": 2,
+        "rnd_cfg": None,
+        "symmetry_cfg": None,
+    },
+    "actor": {**MODEL, "distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.5}},
+    "critic": MODEL,
+}
+
+
+def test_steps_equal_those_of_the_vector_env_and_only_truncations_are_time_outs(envs):
+    env = RslRlVecEnv(envs, seed=3, privileged=("x_velocity", "x_position"))
+    expected = rollout(3, 60)
+    num_time_outs = 0
+    for action, (obs, reward, terminated, truncated, info) in zip([None, *actions(60)], expected, strict=True):
+        if action is None:
+            observations = env.get_observations()
+        else:
+            observations, got, dones, extras = env.step(torch.from_numpy(action))
+            np.testing.assert_array_equal(got, reward)
+            np.testing.assert_array_equal(dones, terminated | truncated)
+            np.testing.assert_array_equal(extras["time_outs"], truncated & ~terminated)
+            num_time_outs += int(extras["time_outs"].sum())
+            assert extras["log"].keys() == {"/reward_forward", "/reward_ctrl", "/reward_survive"}
+            np.testing.assert_allclose(sum(extras["log"].values()), reward, rtol=1e-5, atol=1e-6)
+        assert observations.batch_size == (NUM_ENVS,)
+        np.testing.assert_array_equal(observations["policy"], obs)
+        critic = np.concatenate([obs, info["x_velocity"][:, None], info["x_position"][:, None]], axis=1)
+        np.testing.assert_array_equal(observations["critic"], critic)
+    assert num_time_outs > 0
+
+
+def test_looking_at_the_observations_changes_nothing(envs):
+    env = RslRlVecEnv(envs, seed=3)
+    first = env.get_observations()["policy"].clone()
+    assert all(torch.equal(env.get_observations()["policy"], first) for _ in range(3))
+    np.testing.assert_array_equal(env.step(torch.from_numpy(actions(1)[0]))[0]["policy"], rollout(3, 60)[1][0])
+
+
+def test_episode_lengths_can_be_read_and_set(envs):
+    env = RslRlVecEnv(envs, seed=0)
+    assert (env.max_episode_length, env.episode_length_buf.dtype) == (LENGTH, torch.long)
+    env.episode_length_buf = torch.arange(NUM_ENVS) + LENGTH - NUM_ENVS
+    ended = torch.stack([env.step(torch.zeros(NUM_ENVS, 3))[3]["time_outs"] for _ in range(NUM_ENVS)])
+    np.testing.assert_array_equal(ended, np.eye(NUM_ENVS)[::-1])
+    assert env.episode_length_buf.tolist() == list(range(NUM_ENVS))
+    with pytest.raises(
+        InvalidOptionError, match=rf"lies in \[{LENGTH}, {LENGTH}\]; it must lie in \[0, {LENGTH - 1}\]"
+    ):
+        env.episode_length_buf = torch.full((NUM_ENVS,), LENGTH)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_runner_trains_through_terminations_and_time_outs(envs, tmp_path):
+    env = RslRlVecEnv(envs, privileged=("x_velocity",))
+    runner = OnPolicyRunner(env, CONFIG, log_dir=str(tmp_path))
+    before = [leaf.clone() for leaf in runner.alg.get_policy().parameters()]
+    runner.learn(2, init_at_random_ep_len=True)
+    after = list(runner.alg.get_policy().parameters())
+    assert all(torch.isfinite(leaf).all() for leaf in after)
+    assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert len(runner.logger.lenbuffer) > 0
+
+
+def test_an_unknown_metric_is_refused_before_anything_changes():
+    batch = make(autoreset_mode="disabled")
+    with pytest.raises(UnknownNameError, match="x_velocit"):
+        RslRlVecEnv(batch, privileged=("x_velocit",))
+    assert batch.autoreset_mode.name == "DISABLED"
+
+
+def test_without_rsl_rl_the_error_names_the_extra():
+    code = "import sys; sys.modules['rsl_rl'] = None\nimport ksim_envs.adapters.rsl_rl"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (
+        'MissingDependencyError: ksim_envs.adapters.rsl_rl needs rsl_rl: pip install "ksim-envs[rsl-rl]"'
+        in child.stderr
+    )

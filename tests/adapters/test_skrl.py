@@ -1,0 +1,97 @@
+"""`adapters.skrl` against the real skrl, in both frameworks, and skrl's own wrapper around a plain batch."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from ksim_envs.errors import UnknownNameError
+from tests.adapters.conftest import NUM_ENVS, actions, make, rollout
+
+pytest.importorskip("skrl")
+import torch
+from skrl.envs.wrappers.torch import wrap_env as skrls_own
+
+from ksim_envs.adapters.skrl import wrap_env
+
+ARRAYS = {"torch": (torch.from_numpy, torch.Tensor), "jax": (jax.numpy.asarray, jax.Array)}
+
+
+@pytest.mark.parametrize("framework", ARRAYS)
+def test_steps_equal_those_of_the_vector_env_in_the_frameworks_own_arrays(envs, framework):
+    to_framework, kind = ARRAYS[framework]
+    env = wrap_env(envs, framework, seed=3, privileged=("x_velocity",))
+    assert (env.num_envs, env.observation_space.shape, env.action_space.shape) == (NUM_ENVS, (11,), (3,))
+    assert env.state_space.shape == (12,)
+    obs, _ = env.reset()
+    expected = rollout(3, 60)
+    np.testing.assert_array_equal(obs, expected[0][0])
+    for action, (obs, reward, terminated, truncated, info) in zip(actions(60), expected[1:], strict=True):
+        got = env.step(to_framework(action))
+        assert all(isinstance(leaf, kind) for leaf in got[:4])
+        np.testing.assert_array_equal(got[0], obs)
+        for leaf, wanted in zip(got[1:4], (reward, terminated, truncated), strict=True):
+            np.testing.assert_array_equal(leaf, wanted[:, None])
+        np.testing.assert_array_equal(env.state(), np.concatenate([obs, info["x_velocity"][:, None]], axis=1))
+    np.testing.assert_array_equal(env.reset()[0], expected[-1][0])  # shows where they are
+
+
+def test_skrls_own_wrapper_recognises_a_plain_batch():
+    env = skrls_own(make())
+    env.reset()
+    obs, reward, *_ = env.step(torch.zeros(NUM_ENVS, 3))
+    assert (tuple(obs.shape), tuple(reward.shape)) == ((NUM_ENVS, 11), (NUM_ENVS, 1))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("framework", ARRAYS)
+def test_skrl_trains_through_terminations_and_truncations(envs, framework, tmp_path):
+    train(framework, wrap_env(envs, framework), tmp_path)
+
+
+def train(framework, env, folder):
+    """Two updates of skrl's PPO with its instantiated models."""
+    from importlib import import_module
+
+    models = import_module(f"skrl.utils.model_instantiators.{framework}")
+    ppo = import_module(f"skrl.agents.{framework}.ppo")
+    memory = import_module(f"skrl.memories.{framework}").RandomMemory(
+        memory_size=24, num_envs=NUM_ENVS, device=env.device
+    )
+    network = [{"name": "net", "input": "OBSERVATIONS", "layers": [16], "activations": "elu"}]
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space, "device": env.device}
+    nets = {
+        "policy": models.gaussian_model(**spaces, network=network, output="ACTIONS"),
+        "value": models.deterministic_model(**spaces, network=network, output="ONE"),
+    }
+    for role, net in nets.items() if framework == "jax" else ():
+        net.init_state_dict(role=role)
+    config = ppo.PPO_CFG(rollouts=24, learning_epochs=2, mini_batches=2, experiment={"directory": str(folder)})
+    agent = ppo.PPO(models=nets, memory=memory, cfg=config, **spaces)
+    trainer = import_module(f"skrl.trainers.{framework}").SequentialTrainer(
+        cfg={"timesteps": 48, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False},
+        env=env,
+        agents=agent,
+    )
+    trainer.train()
+
+
+def test_an_unknown_framework_or_metric_is_refused(envs):
+    with pytest.raises(UnknownNameError, match="Known: jax, torch|Known: torch, jax"):
+        wrap_env(envs, "tensorflow")
+    with pytest.raises(UnknownNameError, match="x_velocit"):
+        wrap_env(envs, privileged=("x_velocit",))
+
+
+def test_without_skrl_the_error_names_the_extra():
+    code = """
+import sys
+sys.modules["skrl"] = None
+import ksim_envs
+from ksim_envs.adapters.skrl import wrap_env
+wrap_env(ksim_envs.make("ksim/Hopper-v0", 2))
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert 'needs skrl and torch: pip install "ksim-envs[skrl]"' in child.stderr
