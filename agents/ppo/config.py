@@ -32,9 +32,9 @@ class PPOConfig:
 
     num_envs: int = 2048
     """Environments that run in parallel, at least 1."""
-    num_env_states_per_minibatch: int = 8192
+    num_env_states_per_minibatch: int = 2048
     """Size of a minibatch: environment states in one gradient step, at least 1."""
-    num_minibatches: int = 5
+    num_minibatches: int = 20
     """Gradient steps in an epoch. With the minibatch size it defines the dataset, and so the rollout length."""
     num_epochs: int = 4
     """Passes through the dataset before new data are collected, at least 1."""
@@ -44,9 +44,9 @@ class PPOConfig:
     stagger_first_episodes: bool = True
     """Give the envs first episodes of different lengths, so that later time limits do not all come at once."""
 
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     """Step size of Adam at the start, positive."""
-    final_learning_rate: float = 5e-5
+    final_learning_rate: float = 3e-5
     """Step size at the end of a linear schedule, positive; without effect with `desired_kl`."""
     desired_kl: float | None = None
     """Adapt the step size after each epoch to keep the policy's change near this KL divergence, in nats."""

@@ -20,7 +20,7 @@ def test_the_rollout_length_follows_from_the_dataset():
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"num_envs": 100}, "num_minibatches = 25"),  # 25 * 8192 is a multiple of 100, 5 * 8192 is not
+        ({"num_envs": 100}, "num_minibatches = 25"),  # 25 * 2048 is a multiple of 100, 20 * 2048 is not
         ({"num_envs": 3, "num_env_states_per_minibatch": 4, "num_minibatches": 5}, "num_minibatches = 3 or 6"),
         ({"num_envs": 64, "num_env_states_per_minibatch": 8, "num_minibatches": 2}, "num_minibatches = 8"),
     ],
