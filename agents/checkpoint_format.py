@@ -72,7 +72,9 @@ def _versions() -> dict[str, str]:
     """Of what the bits of a run depend on."""
     return {
         "jax": jax.__version__,
+        "jaxlib": metadata.version("jaxlib"),
         "mujoco": metadata.version("mujoco"),
+        "mujoco-mjx": metadata.version("mujoco-mjx"),
         "ksim_envs": ksim_envs.__version__,
     }
 
@@ -232,11 +234,6 @@ def read(path: Path, template: PyTree, partial: bool) -> tuple[PyTree, dict[str,
     """
     likes = _named_leaves(template)
     manifest = read_manifest(path)
-    if not partial and manifest["versions"] != _versions():
-        message = (
-            f"{path} was written with {manifest['versions']}, and these are {_versions()}: a run that goes on from "
-        )
-        warnings.warn(message + "it will not be the same bits.", CheckpointWarning, stacklevel=4)
     with _naming_damage(path), open(path / ARRAYS, "rb") as file:
         _check_hash(file, manifest["arrays"])
         found = {name: leaf for name, leaf in manifest["leaves"].items() if name in likes or not partial}
@@ -246,6 +243,9 @@ def read(path: Path, template: PyTree, partial: bool) -> tuple[PyTree, dict[str,
                 raise ValueError(f"{ARRAYS} and {MANIFEST} name different leaves")
             stored = {name: _read_array(archive, name, like) for name, like in likes.items()}
     leaves = [_from_stored(stored[name], like) for name, like in likes.items()]
+    if not partial and manifest["versions"] != _versions():
+        message = f"{path} was written with {manifest['versions']}; with {_versions()} a run goes on with other bits."
+        warnings.warn(message, CheckpointWarning, stacklevel=5)
     return jax.tree.unflatten(jax.tree.structure(template), leaves), manifest["info"]
 
 

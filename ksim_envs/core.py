@@ -226,7 +226,8 @@ class Core:
     def compiled_step(self) -> Any:
         """`step`, compiled once for all who share this core; the state that goes in is used up.
 
-        After `episode_length` it takes whether to stagger first episodes (`staggered`).
+        After `episode_length` it takes whether to stagger first episodes (`staggered`). Neither it nor `compiled_reset`
+        can be mapped or differentiated on every backend; `step` and `reset_rows` can.
         """
 
         def step(
@@ -237,7 +238,7 @@ class Core:
             staggers: bool | Array = False,
         ) -> tuple[EnvState, StepResult]:
             limit_E = jnp.where(staggers, self.staggered(state, episode_length), episode_length)
-            return self._only_run.step(state, action_EA, autoreset, limit_E)
+            return self._traced_once.step(state, action_EA, autoreset, limit_E)
 
         return jax.jit(step, donate_argnums=0)
 
@@ -246,14 +247,14 @@ class Core:
         """`reset_rows`, compiled, returning the state and (obs_EL, info); the state that goes in is used up."""
 
         def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
-            state = self._only_run.reset_rows(state, mask_E, start)
+            state = self._traced_once.reset_rows(state, mask_E, start)
             no_rewards = {name: jnp.zeros(self.num_envs, jnp.float32) for name in self.task.rewards}
             return state, (state.obs_EL, self.info(state, no_rewards, jnp.zeros(self.num_envs, bool)))
 
         return jax.jit(reset, donate_argnums=0)
 
     @cached_property
-    def _only_run(self) -> Core:
+    def _traced_once(self) -> Core:
         """This core for programs that are neither mapped nor differentiated."""
         return replace(self, backend=self.backend.traced_once())
 

@@ -102,7 +102,7 @@ def _backend_has_started() -> bool:
 
 
 def cache_dir() -> Path | None:
-    """The folder where JAX keeps compiled programs in this process, or None when it keeps none."""
+    """The folder where programs are kept, or None when none are."""
     folder = _configured_cache()
     return Path(folder) if folder and _cache_is_enabled() else None
 
@@ -114,7 +114,7 @@ def cache_size() -> tuple[int, int]:
 
 
 def clear_cache() -> int:
-    """Deletes the compiled programs, and nothing else that the folder may hold.
+    """Deletes the programs, and nothing else that the folder may hold.
 
     Returns:
         The number of bytes that were freed.

@@ -49,7 +49,7 @@ def choice(kind: str, value: Any, known: Iterable[str]) -> str:
 
 def episode_steps(value: Any, num_envs: int, episode_length: int) -> np.ndarray:
     """The value as (num_envs,) int32 counts of control steps, each less than the episode's length."""
-    steps_E = np.asarray(value)
+    steps_E = _array("episode_steps", value, InvalidOptionError)
     if steps_E.shape != (num_envs,) or steps_E.dtype.kind not in "iu":
         raise InvalidOptionError(
             f"episode_steps has shape {steps_E.shape} and dtype {steps_E.dtype}; it must be ({num_envs},) integers."

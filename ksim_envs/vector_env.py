@@ -79,8 +79,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, as the enum's member or its name.
             output: the library whose arrays `reset` and `step` return.
             episode_length: control steps after which an episode is truncated; None for the task's own.
-            stagger_first_episodes: truncate env i's first episode after a share of i + 1 in `num_envs` of that, so that
-                later time limits do not all come in one step.
+            stagger_first_episodes: truncate the first episode of env i after its seeding when a share of i + 1 in
+                `num_envs` of that is over, so that later time limits do not all come in one step.
             render_mode: None or `"rgb_array"`.
             num_rendered_envs: `render` returns frames of this many envs, the first ones.
             width: of a frame, in pixels.
@@ -97,7 +97,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             )
         self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
         validate.choice("output", output, validate.OUTPUTS)
-        self.stagger_first_episodes = validate.boolean("stagger_first_episodes", stagger_first_episodes)
+        self._staggers = validate.boolean("stagger_first_episodes", stagger_first_episodes)
         self.episode_length = task.episode_length if episode_length is None else episode_length
         if render_mode is not None:
             validate.choice("render_mode", render_mode, validate.RENDER_MODES)
@@ -139,8 +139,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     @output.setter
     def output(self, value: str) -> None:
-        self._output = validate.choice("output", value, validate.OUTPUTS)
+        validate.choice("output", value, validate.OUTPUTS)
         self._export = dlpack.Exporter(value, self.core.backend.device)
+        self._output = value
         self.metadata["jax"] = value == "jax"
 
     @property
@@ -163,7 +164,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     @property
     def episode_steps(self) -> np.ndarray:
-        """(num_envs,) int32: control steps of the current episodes. Setting it moves their time limits, nothing else.
+        """(num_envs,) int32: control steps of the current episodes; a copy.
+
+        Setting it moves their time limits, and `episode_length` in `info` counts from there.
 
         Raises:
             InvalidOptionError: set to something else than integers from 0 to less than `episode_length`.
@@ -261,7 +264,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 validate.none_waits(np.asarray(state.needs_reset_E))
             mode = validate.autoreset_number(self.autoreset_mode)
-            limits = np.int32(self.episode_length), np.bool_(self.stagger_first_episodes)
+            limits = np.int32(self.episode_length), np.bool_(self._staggers)
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.compiled_step(state, action_EA, mode, *limits)
             return self._delivered(result)

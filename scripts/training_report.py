@@ -12,6 +12,7 @@ import argparse
 import itertools
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import ksim_envs
 from agents import logger, plots, ppo
@@ -39,11 +40,10 @@ def main() -> None:
     print("|".join(["", *COLUMNS, ""]))
     print("|".join(["", *["---"] * len(COLUMNS), ""]))
     for task_id, group in itertools.groupby(runs, key=lambda run: run[0]):
-        folders = {config: folder for _, config, folder in group}
-        name = task_id.removeprefix("ksim/")
-        plots.learning_curve(list(folders.values()), args.out / f"{name}.png", task_id)
-        for config, folder in folders.items():
-            plots.write_csv(folder, args.out / f"{name}_seed{config.seed}.csv")
+        of_task, name = list(group), task_id.removeprefix("ksim/")
+        plots.learning_curve([folder for *_, folder in of_task], args.out / f"{name}.png", task_id)
+        for _, config, folder in of_task:
+            plots.write_csv(folder, args.out / f"{name}_{folder.name}.csv")
             print("|".join(["", *row(task_id, config, folder, args.mjx), ""]), flush=True)
 
 
@@ -52,17 +52,18 @@ def row(task_id: str, config: PPOConfig, folder: Path, on_mjx: bool) -> list[str
     policy = ppo.load(folder)
     last = logger.read(folder)[-1]
     returns = {
-        "native": evaluate(policy, task_id, config.backend, config.dynamics),
+        "ours": evaluate(policy, task_id, config.backend, config.dynamics),
         "gymnasium": evaluate_in_gymnasium(policy, task_id, NUM_EPISODES, seed=0).metrics()["return_mean"],
     }
     if on_mjx:
         returns["mjx"] = evaluate(policy, task_id, "mjx", config.dynamics)
-    share = {name: f"{value:,.1f} ({value / returns['native']:.0%})" for name, value in returns.items()}
+    ours = returns["ours"]
+    share = {name: f"{value:,.1f}" + (f" ({value / ours:.0%})" if ours > 0 else "") for name, value in returns.items()}
     return [
         f"`{command(task_id, config)}`",
         f"{last['env_steps'] / 1e6:.1f}M",
         f"{last['time/elapsed_s'] / 60:.1f}",
-        f"{returns['native']:,.1f}",
+        f"{ours:,.1f}",
         share["gymnasium"],
         share.get("mjx", ""),
     ]
@@ -78,8 +79,15 @@ def command(task_id: str, config: PPOConfig) -> str:
     """What began the run."""
     usual = preset(task_id)
     differing = [field.name for field in fields(PPOConfig) if getattr(config, field.name) != getattr(usual, field.name)]
-    flags = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in differing if name not in PLATFORM]
+    flags = [flag(name.replace("_", "-"), getattr(config, name)) for name in differing if name not in PLATFORM]
     return " ".join([f"ksim train {task_id} --seed {config.seed}", *flags])
+
+
+def flag(name: str, value: Any) -> str:
+    """As `ksim train` reads it."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -235,9 +236,12 @@ def _path_or_reason(make: Callable[[], Path]) -> str:
 def training_task(task_id: str, config: PPOConfig) -> Task:
     """The task with what the settings add to it for training."""
     task = get_task(task_id)
-    if config.contact_spread == 0.0:
-        return task
-    return replace(task, randomizers={**task.randomizers, "contact_spread": ContactSoftness(config.contact_spread)})
+    return _with_contact_spread(task, config.contact_spread) if config.contact_spread else task
+
+
+@functools.lru_cache(maxsize=16)  # so that the same task finds its compiled programs again
+def _with_contact_spread(task: Task, spread: float) -> Task:
+    return replace(task, randomizers={**task.randomizers, "contact_spread": ContactSoftness(spread)})
 
 
 def _make(task: str | Task, config: PPOConfig, num_envs: int) -> Core:

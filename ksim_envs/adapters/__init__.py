@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from ksim_envs.errors import unknown_name
+from gymnasium.vector import AutoresetMode
+
+from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.vector_env import KsimVectorEnv
 
 
-def privileged_metrics(env: KsimVectorEnv, names: Sequence[str]) -> tuple[str, ...]:
-    """The names of metrics for a critic to see.
+def prepared(env: Any, output: str, privileged: Sequence[str] = ()) -> KsimVectorEnv:
+    """The batch in SAME_STEP mode with this output, if it can be adapted; else it is left as it was.
+
+    Args:
+        env: what a user wants to adapt.
+        output: of the batch.
+        privileged: names of metrics of the task that a critic shall see.
 
     Raises:
+        InvalidConfigError: it is no batch of ours.
         UnknownNameError: the task has no such metric.
     """
+    if not isinstance(env, KsimVectorEnv):
+        raise InvalidConfigError(
+            f"{env} is no batch of ksim_envs; make one with gym.make(id, num_envs=...), unwrapped."
+        )
     known = env.core.task.metrics
-    for name in names:
+    for name in privileged:
         if name not in known:
             raise unknown_name("metric of the task", name, known)
-    return tuple(names)
+    env.output = output
+    env.autoreset_mode = AutoresetMode.SAME_STEP
+    return env

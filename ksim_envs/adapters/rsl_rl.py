@@ -4,7 +4,7 @@
     from ksim_envs.adapters.rsl_rl import RslRlVecEnv
 
     env = RslRlVecEnv(gym.make("ksim_envs:ksim/Ant-v0", num_envs=4096), privileged=("x_velocity",))
-    OnPolicyRunner(env, config).learn(1000, init_at_random_ep_len=True)
+    OnPolicyRunner(env, config, device=env.device).learn(1000, init_at_random_ep_len=True)
 
 The observation groups are `"policy"` and, with `privileged` metrics, `"critic"`.
 """
@@ -15,11 +15,10 @@ The observation groups are `"policy"` and, with `privileged` metrics, `"critic"`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from gymnasium.vector import AutoresetMode
-
-from ksim_envs.adapters import privileged_metrics
+from ksim_envs.adapters import prepared
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -30,6 +29,16 @@ try:
     from tensordict import TensorDict
 except ImportError as error:
     raise MissingDependencyError('ksim_envs.adapters.rsl_rl needs rsl_rl: pip install "ksim-envs[rsl-rl]".') from error
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """What rsl_rl logs about the envs."""
+
+    id: str | None
+    num_envs: int
+    backend: str
+    episode_length: int
 
 
 class RslRlVecEnv(VecEnv):
@@ -50,15 +59,14 @@ class RslRlVecEnv(VecEnv):
             privileged: names of metrics of the task that the critic sees behind the observations.
 
         Raises:
+            InvalidConfigError: it is no batch of ours.
             UnknownNameError: the task has no such metric.
         """
-        self._privileged = privileged_metrics(env, privileged)
-        env.autoreset_mode = AutoresetMode.SAME_STEP
-        env.output = "torch"
-        self.env = env
+        self.env = env = prepared(env, "torch", privileged)
+        self._privileged = tuple(privileged)
         self.num_envs, self.num_actions = env.num_envs, env.core.num_actions
         self.device = env.device
-        self.cfg = {"id": env.spec.id if env.spec else None, "backend": env.backend, "num_envs": env.num_envs}
+        self.cfg = EnvConfig(env.spec.id if env.spec else None, env.num_envs, env.backend, env.episode_length)
         self._observations = self._grouped(*env.reset(seed=seed))
 
     @property
@@ -68,7 +76,7 @@ class RslRlVecEnv(VecEnv):
 
     @property
     def episode_length_buf(self) -> torch.Tensor:
-        """(num_envs,) int64: steps of the current episodes. Setting it, as the runner does, moves their time limits."""
+        """(num_envs,) int64: steps of the current episodes; a copy. To move their time limits, assign to the whole."""
         return torch.as_tensor(self.env.episode_steps, dtype=torch.long, device=self.device)
 
     @episode_length_buf.setter
@@ -91,10 +99,7 @@ class RslRlVecEnv(VecEnv):
         """
         obs, reward, terminated, truncated, info = self.env.step(actions.detach())
         self._observations = self._grouped(obs, info)
-        final = info["final_info"]
-        log = {
-            f"/{name}": torch.where(info["_final_info"], final[name], info[name]) for name in self.env.core.task.rewards
-        }
+        log = {f"/{name}": info["final_info"][name] for name in self.env.core.task.rewards}
         extras = {"time_outs": truncated & ~terminated, "log": log}
         return self._observations, reward, (terminated | truncated).long(), extras
 

@@ -21,10 +21,10 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from jax import Array
 
+from ksim_envs.adapters import prepared
 from ksim_envs.dlpack import Exporter
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, MissingDependencyError, unknown_name
 from ksim_envs.single_env import KsimEnv
@@ -62,19 +62,18 @@ class KsimVecEnv(VecEnv):
             info_keys: names of metrics and reward terms of the task to put into the infos of episodes that end.
 
         Raises:
-            InvalidConfigError: the functions do not make plain envs of ours.
+            InvalidConfigError: it is no batch of ours, or the functions do not make plain envs of ours.
             UnknownNameError: the task has no such metric or reward term.
         """
-        self.env = env if isinstance(env, KsimVectorEnv) else _batch_like(env)
-        self.env.autoreset_mode = AutoresetMode.SAME_STEP
-        self.env.output = "jax"
-        task, device = self.env.core.task, self.env.core.backend.device
-        known = (*task.metrics, *task.rewards, "diverged")
-        for name in info_keys:
-            if name not in known:
-                raise unknown_name("metric or reward term", name, known)
+        batch = _batch_like(env) if isinstance(env, Sequence) and env else env
+        if isinstance(batch, KsimVectorEnv):
+            known = (*batch.core.task.metrics, *batch.core.task.rewards, "diverged")
+            for name in info_keys:
+                if name not in known:
+                    raise unknown_name("metric or reward term", name, known)
+        self.env = prepared(batch, "jax")
         self._info_keys = ("episode_return", "episode_length", *info_keys)
-        self._to_numpy = Exporter("numpy", device)
+        self._to_numpy = Exporter("numpy", self.env.core.backend.device)
         self._first_ended = jax.jit(partial(_first_ended, min(MAX_ENDED, self.env.num_envs)))
         self._started = time.monotonic()
         self._results: Any = None
@@ -132,7 +131,7 @@ class KsimVecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of the batch, once for each env; a single env's space under the name that it has there."""
         name = f"single_{attr_name}" if attr_name in ("observation_space", "action_space") else attr_name
-        return self.env_method(name, indices=indices)
+        return [getattr(self.env, name)] * len([*self._get_indices(indices)])
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set an attribute of the batch, for all envs at once.
@@ -140,20 +139,29 @@ class KsimVecEnv(VecEnv):
         Raises:
             InvalidConfigError: only some are meant.
         """
-        if len({*self._get_indices(indices)}) != self.num_envs:
+        if not self._are_all(indices):
             raise InvalidConfigError(
                 f"set_attr({attr_name!r}) is for some envs only; they share one object: leave indices out."
             )
-        self.env.set_attr(attr_name, value)
+        setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the batch once, and take its result apart if it has one for each env."""
+        """Call a method of the batch once, and take its result apart if it has one for each env.
+
+        Raises:
+            InvalidConfigError: only some envs are meant, and the method changes all.
+        """
+        if method_name in ("reset", "step", "close") and not self._are_all(indices):
+            raise InvalidConfigError(f"env_method({method_name!r}) is for some envs only; leave indices out.")
         values = self.env.call(method_name, *method_args, **method_kwargs)
         return [values[index] for index in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
         """Whether it does what a wrapper does: True for `Monitor`."""
-        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
+        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+    def _are_all(self, indices: Any) -> bool:
+        return len({*self._get_indices(indices)}) == self.num_envs
 
 
 def _first_ended(size: int, done_E: Array, final: dict[str, Array]) -> dict[str, Array]:
@@ -167,7 +175,7 @@ def _of_batch(options: list[dict[str, Any]]) -> dict[str, Any] | None:
     if not any(options):
         return None
     names = options[0].keys()
-    if any(one.keys() != names for one in options) or "reset_mask" in names:
+    if "reset_mask" in names or any(one.keys() != names for one in options):
         raise InvalidOptionError(
             "set_options: give every env the same options, without reset_mask (SB3 resets all envs)."
         )
@@ -189,10 +197,14 @@ def _batch_like(factories: Sequence[Callable[[], gym.Env[Any, Any]]]) -> KsimVec
 def _check_is_plain(env: gym.Env[Any, Any]) -> None:
     """Refuse what a batch cannot do as a single env in its wrappers does it."""
     if not isinstance(env.unwrapped, KsimEnv) or env.spec is None:
-        raise InvalidConfigError(f"KsimVecEnv is for envs made from an id of ksim_envs; this one is {env}.")
+        raise InvalidConfigError(f"KsimVecEnv is for envs made by gym.make from an id of ksim_envs; this one is {env}.")
     while isinstance(env, gym.Wrapper):
         if isinstance(env, Monitor) and env.results_writer is not None:
             raise InvalidConfigError("KsimVecEnv writes no monitor files: wrap it in VecMonitor(env, filename).")
+        if isinstance(env, Monitor) and env.info_keywords:
+            raise InvalidConfigError(
+                f"pass info_keys={env.info_keywords} to KsimVecEnv (vec_env_kwargs), not to Monitor."
+            )
         if not isinstance(env, Monitor | OrderEnforcing | PassiveEnvChecker):
             raise InvalidConfigError(
                 f"KsimVecEnv cannot apply {type(env).__name__} to its envs; use a wrapper for vector envs around it."

@@ -4,8 +4,8 @@
 
     env = wrap_env(gym.make("ksim_envs:ksim/Ant-v0", num_envs=4096), "torch")
 
-skrl's own `wrap_env` takes a batch as well, with NumPy output. Its `time_limit_bootstrap` values the observation after
-the reset, not the last one of the episode.
+skrl's own `wrap_env` takes a batch as well, with NumPy output. (The `time_limit_bootstrap` of skrl's agents values the
+observation after the reset, not the last one of the episode, whatever the wrapper.)
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
 from ksim_envs import validate
-from ksim_envs.adapters import privileged_metrics
+from ksim_envs.adapters import prepared
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -36,7 +36,7 @@ def wrap_env(
     Args:
         env: the batch, whose auto-reset mode and output this sets.
         framework: `"torch"` or `"jax"`.
-        seed: of the first reset.
+        seed: of the first reset; None for the one that `skrl.utils.set_seed` has set.
         privileged: names of metrics of the task that skrl's `state` holds behind the observations, for its critics.
 
     Returns:
@@ -44,11 +44,13 @@ def wrap_env(
         where they are.
 
     Raises:
+        InvalidConfigError: it is no batch of ours.
         UnknownNameError: there is no such framework or metric.
         MissingDependencyError: skrl or the framework is not installed.
     """
     validate.choice("framework", framework, FRAMEWORKS)
-    return _wrapper_class(framework)(env, framework, seed, privileged_metrics(env, privileged))
+    made = _wrapper_class(framework)
+    return made(prepared(env, framework, privileged), framework, seed, tuple(privileged))
 
 
 @functools.cache
@@ -56,7 +58,7 @@ def _wrapper_class(framework: str) -> type:
     try:
         base = import_module(f"skrl.envs.wrappers.{framework}").Wrapper
     except ImportError as error:
-        message = f'ksim_envs.adapters.skrl needs skrl and {framework}: pip install "ksim-envs[skrl]".'
+        message = f'ksim_envs.adapters.skrl needs skrl and {framework}: pip install "skrl[{framework}]".'
         raise MissingDependencyError(message) from error
     return type("KsimSkrlEnv", (_Batch, base), {"__doc__": _Batch.__doc__})
 
@@ -66,9 +68,11 @@ class _Batch:
 
     def __init__(self, env: KsimVectorEnv, framework: str, seed: int | None, privileged: tuple[str, ...]) -> None:
         super().__init__(env)  # pyright: ignore[reportCallIssue]  # of skrl's Wrapper
-        env.autoreset_mode = AutoresetMode.SAME_STEP
-        env.output = framework
-        self._env, self._seed, self._privileged = env, seed, privileged
+        self._env, self._privileged = env, privileged
+        key: Any = getattr(import_module("skrl").config, framework).key
+        self._seed = int(np.asarray(key).sum()) if seed is None else seed
+        metrics = jax.eval_shape(lambda: env.core.unreset_state(env.core.keys(0))).metrics
+        self._num_privileged = sum(metrics[name].size // env.num_envs for name in privileged)
         self._concatenate = (
             import_module("torch").cat if framework == "torch" else import_module("jax.numpy").concatenate
         )
@@ -87,10 +91,8 @@ class _Batch:
     @property
     def state_space(self) -> gym.Space[Any] | None:
         """Of `state`; None without privileged metrics."""
-        if self._last is None:
-            self.reset()
-        state = self.state()
-        return None if state is None else gym.spaces.Box(-np.inf, np.inf, state.shape[1:], np.float32)
+        size = self._env.core.num_observations + self._num_privileged
+        return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) if self._privileged else None
 
     def reset(self) -> tuple[Any, Info]:
         """Observations (num_envs, num_obs), and info."""

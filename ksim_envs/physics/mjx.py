@@ -84,9 +84,11 @@ class MjxBackend:
         self._derives = needs_derived_constants(model_fields)
         self._max_contact_points = max_contact_points(model)
         with jax.default_device(self.device), contacts_as_in_c():
-            self.mjx_model = mjx.put_model(_adapted(model, reads, caps))
+            adapted = _adapted(model, reads, caps)
+            self.mjx_model = mjx.put_model(adapted)
             self.mjx_data = mjx.make_data(self.mjx_model)
-        self._caps = caps
+        settings = frame_skip, self._reads, self._changes, sorted(model_fields)
+        self._identity = fingerprint(adapted, *settings)
         # Rows of a batch: traced once in a process, whatever the number of rows.
         self._reset_batch: Callable[..., PhysicsState] = jax.vmap(jax.jit(self._reset_row, inline=True))
         self._step_batch: Callable[..., tuple[PhysicsState, Array]] = jax.vmap(jax.jit(self._step_row, inline=True))
@@ -96,11 +98,9 @@ class MjxBackend:
         platform = self.device.platform
         if platform != "cpu":
             return self
-        settings = (self._frame_skip, self._reads, self._changes, sorted(self._model_fields), self._caps)
-        identity = fingerprint(self.model, settings)
         backend = copy.copy(self)
-        backend._reset_batch = TracedOnce(self._reset_batch, f"reset {identity}", platform)
-        backend._step_batch = TracedOnce(self._step_batch, f"step {identity}", platform)
+        backend._reset_batch = TracedOnce(self._reset_batch, f"reset {self._identity}", platform)
+        backend._step_batch = TracedOnce(self._step_batch, f"step {self._identity}", platform)
         return backend
 
     def empty(self) -> PhysicsState:

@@ -7,10 +7,8 @@ all the rest of a start. So the traced programs are kept too, in the same folder
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import os
-import tempfile
+import uuid
 from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
@@ -22,8 +20,11 @@ import mujoco
 import numpy as np
 from jax import export
 
-from ksim_envs import runtime
+from ksim_envs import guard, runtime, types
 from ksim_envs.types import PhysicsState, Push, View
+
+with runtime.quiet_import():
+    from mujoco import mjx
 
 DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -34,6 +35,19 @@ for _type in (PhysicsState, Push, View):
         serialize_auxdata=lambda _: b"",
         deserialize_auxdata=lambda _: (),
     )
+
+
+def _digest_of_sources() -> str:
+    """Of all that is traced: MJX and our part of it. A stored program is never that of another version."""
+    digest = hashlib.sha256()
+    ours = [Path(guard.__file__), Path(types.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    for path in [*ours, *sorted((Path(mjx.__file__).parent / "_src").glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES = _digest_of_sources()
+"""As they were when this process read them."""
 
 
 class TracedOnce:
@@ -47,7 +61,7 @@ class TracedOnce:
 
         Args:
             function: the function.
-            identity: what its program depends on, besides the shapes of its arguments; see `fingerprint`.
+            identity: what its program depends on, besides sources, versions and the shapes of its arguments.
             platform: where it will run, as `jax.Device.platform`.
         """
         self._function, self._identity, self._platform = jax.jit(function), identity, platform
@@ -56,7 +70,9 @@ class TracedOnce:
     def __call__(self, *args: Any) -> Any:
         """The function's value."""
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), args)
-        name = hashlib.sha256(f"{self._identity} {self._platform} {shapes}".encode()).hexdigest()
+        switches = [jax.config.read(name) for name in ("jax_enable_x64", "jax_disable_jit")]
+        versions = jax.__version__, metadata.version("jaxlib"), mujoco.__version__, _SOURCES
+        name = _sha256(repr((self._identity, self._platform, shapes, switches, versions)).encode()).hex()
         if name not in self._programs:
             self._programs[name] = _load(name) or self._trace(shapes, name)
         return self._programs[name].call(*args)
@@ -68,27 +84,17 @@ class TracedOnce:
 
 
 def fingerprint(model: mujoco.MjModel, *settings: Any) -> str:
-    """A digest of what an MJX program depends on: a model, settings, our sources, the libraries' versions, and x64."""
+    """A digest of a model and settings."""
     content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, content)
-    rest = (*settings, jax.config.read("jax_enable_x64"), jax.__version__, mujoco.__version__)
-    versions = [metadata.version(name) for name in ("jaxlib", "mujoco-mjx")]
-    return hashlib.sha256(content.tobytes() + _sources() + repr((rest, versions)).encode()).hexdigest()
-
-
-@functools.cache
-def _sources() -> bytes:
-    """A digest of this package's sources: a stored program is never that of another version of them."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.digest()
+    return _sha256(content.tobytes() + repr(settings).encode()).hex()
 
 
 def _path(name: str) -> Path | None:
     """Where a program is kept; None where none is. Without `flatbuffers` JAX cannot write them."""
     folder = runtime.cache_dir()
-    return folder / f"{name}{runtime.TRACED_SUFFIX}" if folder and find_spec("flatbuffers") else None
+    is_local = folder is not None and ":" not in folder.parts[0].removeprefix(folder.drive)  # not a bucket's address
+    return folder / f"{name}{runtime.TRACED_SUFFIX}" if folder and is_local and find_spec("flatbuffers") else None
 
 
 def _load(name: str) -> export.Exported | None:
@@ -99,7 +105,7 @@ def _load(name: str) -> export.Exported | None:
     except OSError:
         return None
     digest, program = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
-    return export.deserialize(bytearray(program)) if hashlib.sha256(program).digest() == digest else None
+    return export.deserialize(bytearray(program)) if _sha256(program) == digest else None
 
 
 def _store(name: str, program: export.Exported) -> None:
@@ -108,13 +114,15 @@ def _store(name: str, program: export.Exported) -> None:
     if path is None:
         return
     content = bytes(program.serialize())
+    scratch = path.with_name(f"{uuid.uuid4().hex}{runtime.TRACED_SUFFIX}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=path.parent, suffix=runtime.TRACED_SUFFIX)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            os.replace(scratch, path)
-        except OSError:
-            os.unlink(scratch)
-            raise
+            scratch.write_bytes(_sha256(content) + content)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

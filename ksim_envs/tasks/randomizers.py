@@ -14,10 +14,10 @@ from ksim_envs.tasks.task import Context
 
 @dataclass(frozen=True)
 class ContactSoftness:
-    """Scale time constant (s) and damping ratio of all contacts, each by a factor in [1 / (1 + spread), 1 + spread].
+    """Scale time constant (s) and damping ratio of contacts, each by a factor in [1 / (1 + spread), 1 + spread].
 
     The factors are log-uniform and the same for all geoms. What they scale is `geom_solref`, in whichever of its two
-    formats (MuJoCo's documentation, "Solver parameters").
+    formats (MuJoCo's documentation, "Solver parameters"); explicit contact pairs have their own and stay.
     """
 
     spread: float

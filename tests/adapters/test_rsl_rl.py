@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from ksim_envs.errors import InvalidOptionError, UnknownNameError
-from tests.adapters.conftest import LENGTH, NUM_ENVS, actions, make, rollout
+from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make, rollout
 
 pytest.importorskip("rsl_rl")
 import torch
@@ -85,6 +87,17 @@ def test_the_runner_trains_through_terminations_and_time_outs(envs, tmp_path):
     assert all(torch.isfinite(leaf).all() for leaf in after)
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert len(runner.logger.lenbuffer) > 0
+
+
+def test_what_is_logged_about_the_envs_is_a_dataclass(envs):
+    logged = asdict(RslRlVecEnv(envs).cfg)
+    assert logged == {"id": ID, "num_envs": NUM_ENVS, "backend": "native", "episode_length": LENGTH}
+
+
+@pytest.mark.parametrize("env", [None, gym.make("CartPole-v1")])
+def test_what_is_no_batch_of_ours_is_refused(env):
+    with pytest.raises(InvalidConfigError, match=r"make one with gym\.make\(id, num_envs=\.\.\.\)"):
+        RslRlVecEnv(env)
 
 
 def test_an_unknown_metric_is_refused_before_anything_changes():

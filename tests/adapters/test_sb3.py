@@ -145,8 +145,10 @@ def test_attributes_and_methods_are_those_of_the_batch(env):
     assert env.has_attr("dt") and not env.has_attr("nothing")
     env.set_attr("episode_length", 5)
     assert env.env.episode_length == 5
-    with pytest.raises(InvalidConfigError, match="leave indices out"):
-        env.set_attr("episode_length", 6, indices=0)
+    for change in (lambda: env.set_attr("episode_length", 6, indices=0), lambda: env.env_method("reset", indices=[0])):
+        with pytest.raises(InvalidConfigError, match="leave indices out"):
+            change()
+    assert env.has_attr("close") and not env.env.closed
     assert env.env_is_wrapped(Monitor, [0]) == [True] and env.env_is_wrapped(gym.Wrapper, [0, 1]) == [False, False]
 
 
@@ -160,9 +162,10 @@ def test_make_vec_env_makes_a_batch_like_the_first_env():
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"env_id": "CartPole-v1"}, "made from an id of ksim_envs"),
+        ({"env_id": "CartPole-v1"}, "made by gym.make from an id of ksim_envs"),
         ({"env_id": ID, "wrapper_class": gym.wrappers.ClipAction}, "cannot apply ClipAction"),
         ({"env_id": ID, "monitor_dir": "logs"}, "VecMonitor"),
+        ({"env_id": ID, "monitor_kwargs": {"info_keywords": ("x_position",)}}, r"pass info_keys=\('x_position',\)"),
     ],
 )
 def test_make_vec_env_refuses_what_a_batch_would_drop(keywords, words, tmp_path, monkeypatch):

@@ -94,4 +94,4 @@ from ksim_envs.adapters.skrl import wrap_env
 wrap_env(ksim_envs.make("ksim/Hopper-v0", 2))
 """
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert 'needs skrl and torch: pip install "ksim-envs[skrl]"' in child.stderr
+    assert 'needs skrl and torch: pip install "skrl[torch]"' in child.stderr

@@ -139,7 +139,7 @@ def test_the_arrays_file_is_a_plain_npz(checkpoints, folder):
         np.testing.assert_array_equal(arrays["['w']"], small(1)["w"])
     manifest = json.loads((folder / "step_000000000012" / "manifest.json").read_text())
     assert manifest["leaves"]["['w']"] == {"dtype": "float32", "shape": [3, 2]}
-    assert set(manifest["versions"]) == {"jax", "mujoco", "ksim_envs"}
+    assert set(manifest["versions"]) == {"jax", "jaxlib", "mujoco", "mujoco-mjx", "ksim_envs"}
 
 
 def test_a_part_of_a_tree_can_be_loaded_when_asked_for(checkpoints):
