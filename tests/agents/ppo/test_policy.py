@@ -13,7 +13,7 @@ LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)
 
 
 def make_policy(**settings):
-    config = PPOConfig(hidden_sizes=(8,), memory_size=4, num_envs=4096, num_minibatches=1, **settings)
+    config = PPOConfig(hidden_sizes=(8,), memory_size=4, num_envs=1, num_minibatches=1, **settings)
     model = ActorCritic(3, 1, 2, config, jax.random.key(0))
     return Policy(PolicyState.of(model, Moments.empty(4), LOW, HIGH))
 

@@ -18,9 +18,18 @@ from agents.evaluate import Evaluator
 from agents.logger import Logger
 from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
-from agents.run_folder import lock
+from agents.run_folder import SIGNALS, lock
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from tests.agents.ppo.conftest import CONFIG
+
+
+@pytest.fixture(autouse=True)
+def heard_signals():
+    """A process in the background, or under nohup, may have been told to ignore some of the signals."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
