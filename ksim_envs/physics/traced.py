@@ -70,7 +70,7 @@ class TracedOnce:
     def __call__(self, *args: Any) -> Any:
         """The function's value."""
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), args)
-        switches = [jax.config.read(name) for name in ("jax_enable_x64", "jax_disable_jit")]
+        switches = [getattr(jax.config, name) for name in ("jax_enable_x64", "jax_disable_jit")]
         versions = jax.__version__, metadata.version("jaxlib"), mujoco.__version__, _SOURCES
         name = _sha256(repr((self._identity, self._platform, shapes, switches, versions)).encode()).hex()
         if name not in self._programs:

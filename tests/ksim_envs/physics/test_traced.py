@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import mujoco
+import numpy as np
 import pytest
 
-from ksim_envs import runtime
-from ksim_envs.physics.traced import fingerprint
+from ksim_envs import physics, runtime
+from ksim_envs.physics.traced import TracedOnce, fingerprint
 
 ROLLOUT = """
 import sys
@@ -54,24 +58,24 @@ def first(tmp_path_factory):
     return folder, obs
 
 
-def traced(folder):
+def kept(folder):
     return sorted(folder.glob(f"*{runtime.TRACED_SUFFIX}"))
 
 
 def test_the_next_process_traces_nothing_and_observes_the_same_bits(first):
     folder, obs = first
-    assert len(traced(folder)) == 2  # reset and step
+    assert len(kept(folder)) == 2  # reset and step
     assert rollout(folder) == (False, obs)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:99] + bytes([b[99] ^ 1]) + b[100:]])
 def test_a_damaged_program_is_traced_again_and_replaced(first, damage):
     folder, obs = first
-    whole = {path: path.read_bytes() for path in traced(folder)}
+    whole = {path: path.read_bytes() for path in kept(folder)}
     for path, content in whole.items():
         path.write_bytes(damage(content))
     assert rollout(folder) == (True, obs)
-    assert {path: path.read_bytes() for path in traced(folder)} == whole
+    assert {path: path.read_bytes() for path in kept(folder)} == whole
 
 
 @pytest.mark.parametrize("args", [(), ("without flatbuffers",)])
@@ -79,7 +83,7 @@ def test_without_a_cache_or_its_library_the_bits_are_the_same(first, tmp_path, a
     _, obs = first
     folder = tmp_path if args else None
     assert rollout(folder, *args) == (True, obs)
-    assert traced(tmp_path) == []
+    assert kept(tmp_path) == []
 
 
 def test_the_cache_command_counts_and_clears_them(tmp_path, monkeypatch):
@@ -92,11 +96,34 @@ def test_the_cache_command_counts_and_clears_them(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [other]
 
 
-def test_another_model_setting_or_version_is_another_program(monkeypatch):
+def test_models_and_settings_have_fingerprints_of_their_own():
     xml = "<mujoco><worldbody><body><joint/><geom size='{}'/></body></worldbody></mujoco>"
     one, two = (mujoco.MjModel.from_xml_string(xml.format(size)) for size in (0.1, 0.2))
-    prints = [fingerprint(one, 1), fingerprint(two, 1), fingerprint(one, 2)]
-    assert fingerprint(one, 1) == prints[0]
+    assert fingerprint(one, 1) == fingerprint(one, 1)
+    assert len({fingerprint(one, 1), fingerprint(two, 1), fingerprint(one, 2)}) == 3
+
+
+def num_kept(folder, identity="one", size=2):
+    """The number of programs in the cache folder once this one has run."""
+    np.testing.assert_array_equal(jax.jit(TracedOnce(lambda x: x + 1, identity, "cpu"))(jnp.zeros(size)), np.ones(size))
+    return len(kept(folder))
+
+
+def test_a_program_is_that_of_one_identity_one_shape_and_one_version_of_everything(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
+    assert num_kept(tmp_path) == num_kept(tmp_path) == 1
+    assert num_kept(tmp_path, size=3) == 2
+    assert num_kept(tmp_path, identity="two") == 3
+    monkeypatch.setattr(physics.traced, "_SOURCES", "others")
+    assert num_kept(tmp_path) == 4
     monkeypatch.setattr(mujoco, "__version__", "0.0")
-    prints.append(fingerprint(one, 1))
-    assert len(set(prints)) == 4
+    assert num_kept(tmp_path) == 5
+
+
+@pytest.mark.parametrize("folder", ["file/cache", "gs://bucket/cache"])
+def test_where_no_file_can_be_written_it_runs_all_the_same(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    monkeypatch.setattr(runtime, "cache_dir", lambda: Path(folder))
+    assert num_kept(tmp_path) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

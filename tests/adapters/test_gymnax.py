@@ -1,0 +1,80 @@
+"""`GymnaxEnv` against the real gymnax (`tox -e gymnax`: it allows no Gymnasium 1.4)."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ksim_envs
+from tests import tiny
+
+pytest.importorskip("gymnax")
+from gymnax.environments.environment import EnvParams
+from gymnax.wrappers.purerl import LogWrapper
+
+from ksim_envs.adapters.gymnax import GymnaxEnv
+
+TASK = replace(tiny.HOPPER_LIKE, episode_length=12)
+NUM_ENVS, STEPS = 4, 40
+
+
+@pytest.fixture(scope="module", params=["native", "mjx"])
+def backend(request):
+    return request.param
+
+
+def rollout(env, keys, params=None):
+    """`STEPS` steps of mapped envs under fixed actions, as PureJaxRL scans them."""
+    obs, state = jax.vmap(env.reset, in_axes=(0, None))(keys, params)
+    action = jax.random.uniform(jax.random.key(1), (STEPS, NUM_ENVS, 2), minval=-1, maxval=1)
+
+    def step(state, action):
+        obs, state, *rest = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
+        return state, (obs, *rest)
+
+    _, steps = jax.lax.scan(step, state, action)
+    return obs, action, steps
+
+
+def test_mapped_steps_equal_those_of_the_core(backend):
+    core = ksim_envs.make_functional(TASK, NUM_ENVS, backend=backend)
+    keys = core.keys(0)
+    first, action, (obs, reward, terminated, truncated, info) = rollout(GymnaxEnv(TASK, backend=backend), keys)
+    state = core.reset(keys)
+    np.testing.assert_allclose(first, state.obs_EL, rtol=1e-5, atol=1e-5)
+
+    def step(state, action):
+        return core.step(state, action)
+
+    _, result = jax.lax.scan(step, state, action)
+    np.testing.assert_allclose(obs, result.obs_EL, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(reward, result.reward_E, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(terminated, result.terminated_E)
+    np.testing.assert_array_equal(truncated, result.truncated_E)
+    np.testing.assert_allclose(info["final_observation"], result.final_obs_EL, rtol=1e-4, atol=1e-4)
+    assert truncated.sum() > 3
+
+
+def test_the_time_limit_is_a_parameter_and_old_keys_and_the_five_values_work():
+    env = GymnaxEnv(TASK, backend="native", legacy=True)
+    assert env.default_params.max_steps_in_episode == 12
+    keys = jax.random.split(jax.random.PRNGKey(0), NUM_ENVS)
+    *_, (_, _, done, info) = rollout(env, keys, EnvParams(max_steps_in_episode=3))
+    assert done[2::3].all() and (info["episode_length"] <= 3).all()
+
+
+def test_gymnaxs_own_wrapper_counts_the_episodes_that_ours_reports():
+    env = LogWrapper(GymnaxEnv(TASK, backend="native"))
+    *_, (_, _, terminated, truncated, info) = rollout(env, jax.random.split(jax.random.key(0), NUM_ENVS))
+    ended = terminated | truncated
+    np.testing.assert_array_equal(info["returned_episode"], ended)
+    np.testing.assert_allclose(info["returned_episode_returns"][ended], info["episode_return"][ended], rtol=1e-5)
+    np.testing.assert_array_equal(info["returned_episode_lengths"][ended], info["episode_length"][ended])
+
+
+def test_spaces():
+    env = GymnaxEnv("ksim/Hopper-v0", backend="native")
+    assert env.observation_space(env.default_params).shape == (11,)
+    assert env.action_space(env.default_params).contains(jnp.zeros(3))
