@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
-OPTIONAL = {"rsl_rl", "skrl", "stable_baselines3", "torchrl"}
-"""Without these, snippets that need them are left out; the default tests have them."""
+OPTIONAL = {"gymnax", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
+"""Without these, snippets that need them are left out; the default tests have all but gymnax (`tox -e gymnax`)."""
 
 
 def test_the_snippets_run_as_written(tmp_path):
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(snippets) >= 8
+    assert len(snippets) >= 9
     snippets = [snippet for snippet in snippets if all(map(find_spec, OPTIONAL & set(re.findall(r"\w+", snippet))))]
     program = tmp_path / "tour.py"
     program.write_text("\n".join(snippets))
