@@ -1,1 +1,1 @@
-"""Single-file agents in the manner of CleanRL, to be read and copied."""
+"""Agents in one file, in the manner of CleanRL, to be read and copied."""
