@@ -1,8 +1,5 @@
 """`KsimVecEnv` against the real Stable-Baselines3 and SBX: its promises to them, and what they make of it."""
 
-import subprocess
-import sys
-
 import gymnasium as gym
 import jax
 import numpy as np
@@ -10,7 +7,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
-from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, error_without, make
 
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import A2C, PPO, SAC
@@ -210,9 +207,7 @@ def test_sb3s_own_wrappers_and_evaluation_work():
 
 
 def test_without_sb3_the_error_names_the_extra():
-    code = "import sys; sys.modules['stable_baselines3'] = None\nimport ksim_envs\nimport ksim_envs.adapters.sb3"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    shown = error_without("stable_baselines3", "import ksim_envs.adapters.sb3")
     assert (
-        'MissingDependencyError: ksim_envs.adapters.sb3 needs Stable-Baselines3: pip install "ksim-envs[sb3]"'
-        in child.stderr
+        'MissingDependencyError: ksim_envs.adapters.sb3 needs Stable-Baselines3: pip install "ksim-envs[sb3]"' in shown
     )
