@@ -27,8 +27,21 @@ from ksim_envs.guard import Fault
 from ksim_envs.physics import check_device, check_dynamics, choose_backend, load_model, make_backend
 from ksim_envs.physics.backend import Backend
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
-from ksim_envs.tasks.task import Context, Evaluation, Model, Task, draw_start, evaluate, find_reads, total_push
-from ksim_envs.types import Device, EnvState, Info, Push, StepResult
+from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
+from ksim_envs.tasks.evaluation import (
+    Controls,
+    Evaluation,
+    action_bounds,
+    begin,
+    control,
+    draw_start,
+    evaluate,
+    find_reads,
+    slices,
+)
+from ksim_envs.tasks.task import Task
+from ksim_envs.tasks.terms import Drive
+from ksim_envs.types import Device, EnvState, Info, StepResult, View
 
 
 class Autoreset(IntEnum):
@@ -58,7 +71,7 @@ class Core:
     @property
     def num_actions(self) -> int:
         """Length of one env's action."""
-        return self.backend.model.nu
+        return len(self.action_bounds[0])
 
     @property
     def dt(self) -> float:
@@ -67,10 +80,12 @@ class Core:
 
     @cached_property
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """(A,) float32 lower and upper bounds of the controls; +-1 for an actuator without a range."""
-        model = self.backend.model
-        low, high = np.where(model.actuator_ctrllimited[:, None] != 0, model.actuator_ctrlrange, (-1.0, 1.0)).T
-        return low.astype(np.float32), high.astype(np.float32)
+        """(A,) float32 lower and upper bounds of the actions; +-1 for an engine's actuator without a range."""
+        return action_bounds(self.task, self.backend.model)
+
+    def slices(self, role: str = "observations") -> dict[str, slice]:
+        """Where each term stands in an env's observation, or with the role `"privileged"` in the critic's."""
+        return slices(self.task, self.backend.model, role)
 
     def keys(self, seed: int) -> Key[Array, "E"]:
         """One key for each env: `fold_in(key(seed), env_index)`. Env i has the same key whatever `num_envs` is.
@@ -114,8 +129,8 @@ class Core:
 
         Args:
             state: the batch.
-            action_EA: (E, A) actions in the actuators' control unit; clipped to their bounds, as MuJoCo does. An action
-                that is not finite counts as a divergence of its row.
+            action_EA: (E, A) actions, by default in the engine's control unit; clipped to their bounds, as MuJoCo does.
+                An action that is not finite counts as a divergence of its row.
             autoreset: NEXT_STEP resets a row in the step after the one that ended its episode (whose action is then
                 ignored), SAME_STEP in the same step, DISABLED not at all: such a row stands still until `reset_rows`.
             episode_length: control steps after which an episode is truncated, of all rows or (E,) of each; None for
@@ -126,18 +141,20 @@ class Core:
         """
         active_E = ~state.needs_reset_E
 
-        # 1 Actions become controls, events become pushes.
+        # 1 Actions become controls for each substep, events become pushes.
         action_EA, fault_E = self._bounded(action_EA)
-        push_EL, fields = self._pushes(state, action_EA), state.model_fields
-        fault_E |= guard.fault_if(~guard.healthy((push_EL, fields)), Fault.INPUT)
+        controls = self._controls(state, action_EA)
+        fields = self._engine_fields({**state.model_fields, **controls.drive.model_fields})
+        fault_E |= guard.fault_if(~guard.healthy((controls, state.model_fields)), Fault.INPUT)
 
         # 2 Physics substeps.
         steps_E = active_E & (fault_E == 0)
-        physics, physics_fault_E = self.backend.step(state.physics, action_EA[:, None], steps_E, push_EL, fields)
+        physics, physics_fault_E = self.backend.step(state.physics, controls.drive.ctrl, steps_E, controls.push, fields)
 
         # 3 Health check. A row with a fault was not stepped, so its terms see the state before.
         step_E = state.step_E + active_E
-        terms = self._evaluate(replace(state, physics=physics, step_E=step_E), action_EA)
+        carry = {**state.carry, **controls.carry}
+        terms = self._evaluate(replace(state, physics=physics, step_E=step_E, carry=carry), action_EA)
         fault_E |= physics_fault_E | guard.fault_if(~guard.healthy(terms), Fault.TERM)
         fault_E = jnp.where(active_E, fault_E, 0)
         diverged_E = fault_E != 0
@@ -159,12 +176,15 @@ class Core:
             step_E=step_E,
             return_E=state.return_E + reward_E,
             needs_reset_E=state.needs_reset_E | terminated_E | truncated_E,
+            terminated_E=jnp.where(active_E, terminated_E, state.terminated_E),
             fault_count_EC=guard.count(state.fault_count_EC, fault_E),
             obs_EL=guard.keep_rows(counted_E, terms.obs, state.obs_EL),
             metrics=guard.keep_rows(counted_E, terms.metrics, state.metrics),
+            commands=guard.keep_rows(counted_E, terms.commands, state.commands),
+            carry=guard.keep_rows(counted_E, terms.carry, state.carry),
         )
 
-        # 7 Reset of the rows that ended, in this step or the last.
+        # 7 Reset of the rows that ended, in this step or the last, and what the curriculum learns of it.
         resets_E = jnp.where(
             autoreset == Autoreset.SAME_STEP,
             final.needs_reset_E,
@@ -265,8 +285,11 @@ class Core:
 
     def info(self, state: EnvState, rewards: dict[str, Array], diverged_E: Bool[Array, "E"]) -> Info:
         """The `info` of a step: metrics and reward terms by name, and the episode so far. Leaves have length E."""
+        level = {"curriculum_level": self._level(state)} if self.task.curriculum else {}
         return {
             **state.metrics,
+            **state.commands,
+            **level,
             **rewards,
             "episode_return": state.return_E,
             "episode_length": state.step_E,
@@ -275,9 +298,10 @@ class Core:
 
     def unreset_state(self, key_E: Key[Array, "E"]) -> EnvState:
         """A state in which every row still waits for its first reset."""
-        terms = jax.eval_shape(lambda: self._evaluate(self._blank(key_E), self._no_actions(self.num_envs)))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (terms.obs, terms.metrics))
-        return replace(self._blank(key_E), obs_EL=zeros[0], metrics=zeros[1])
+        blank = self._blank(key_E)
+        terms = jax.eval_shape(lambda: self._vmapped(self._begin, blank, self._no_actions(self.num_envs), self._chunk))
+        terms = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), terms)
+        return replace(blank, obs_EL=terms.obs, metrics=terms.metrics, commands=terms.commands, carry=terms.carry)
 
     def _blank(self, key_E: Array) -> EnvState:
         return EnvState(
@@ -291,9 +315,13 @@ class Core:
             step_E=jnp.zeros(self.num_envs, jnp.int32),
             return_E=jnp.zeros(self.num_envs, jnp.float32),
             needs_reset_E=jnp.ones(self.num_envs, bool),
+            terminated_E=jnp.zeros(self.num_envs, bool),
             fault_count_EC=jnp.zeros((self.num_envs, len(Fault)), jnp.int32),
             obs_EL=jnp.zeros((self.num_envs, 0), jnp.float32),
             metrics={},
+            commands={},
+            carry={},
+            curriculum=self._no_curriculum(self.num_envs),
         )
 
     def _bounded(self, action_EA: Array) -> tuple[Array, Array]:
@@ -304,31 +332,68 @@ class Core:
         bounded_EA = jnp.clip(jnp.where(finite_E[:, None], action_EA, 0.0), low, high)
         return bounded_EA, guard.fault_if(~finite_E, Fault.ACTION)
 
-    def _pushes(self, state: EnvState, action_EA: Array) -> Push | None:
-        return self._vmapped(total_push, state, action_EA, self._chunk) if self.task.events else None
+    def _controls(self, state: EnvState, action_EA: Array) -> Controls:
+        if self.task.actuator is None and not self.task.events:
+            return Controls(drive=Drive(ctrl=action_EA[:, None]), push=None, carry={})
+        return self._vmapped(control, state, action_EA, self._chunk)
 
     def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
         return self._vmapped(evaluate, state, action_EA, self._chunk)
 
     def _vmapped(self, function: Any, state: EnvState, action_EA: Array, chunk: int | None) -> Any:
-        """`function(task, view, ctx)` of every row, so many at a time."""
+        """`function(task, view, ctx, carry)` of every row, so many at a time."""
 
-        def one(state: EnvState, action: Array) -> Any:
-            key = jax.random.fold_in(episode_key(state.key_E, state.episode_E), state.step_E)
-            return function(self.task, state.physics.view, self._context(key, action, state.model_fields))
+        def one(row: EnvState, action: Array) -> Any:
+            key = jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)
+            return function(self.task, row.physics.view, self._context(key, row, action), row.carry)
 
         rows = replace(state, fault_count_EC=None, obs_EL=None, metrics={})
         return map_rows(one, rows, action_EA, chunk=chunk)
 
-    def _context(self, key: Array, action: Array, model_fields: dict[str, Array]) -> Context:
+    def _context(self, key: Array, row: EnvState, action: Array) -> Context:
+        """The context of one row."""
         return Context(
             model=self.model,
             dt=self.dt,
             action=action,
-            terminated=jnp.zeros((), bool),
+            terminated=row.terminated_E,
+            step=row.step_E,
+            level=self._level(row),
+            commands=row.commands,
             key=key,
-            model_fields=model_fields,
+            run_key=episode_key(row.key_E, jnp.zeros((), jnp.int32)),
+            model_fields=row.model_fields,
         )
+
+    @staticmethod
+    def _begin(task: Task, view: View, ctx: Context, carry: Any) -> Evaluation:
+        return begin(task, view, ctx)
+
+    def _level(self, state: EnvState) -> Array:
+        """The curriculum's level, of each row where the state is a batch."""
+        curriculum = self.task.curriculum
+        if curriculum is None:
+            return jnp.ones(state.step_E.shape, jnp.float32)
+        level = jax.vmap(curriculum.level) if state.step_E.ndim else curriculum.level
+        return level(state.curriculum).astype(jnp.float32)
+
+    def _no_curriculum(self, rows: int) -> Any:
+        """What the curriculum knows in rows that have had no episode."""
+        carry = self.task.curriculum.init() if self.task.curriculum else ()
+        return jax.tree.map(lambda leaf: jnp.tile(leaf, (rows,) + (1,) * jnp.ndim(leaf)), carry)
+
+    def _learnt(self, rows: EnvState) -> Any:
+        """What the curriculum knows after the rows' last episodes, which is nothing new before the first."""
+        if self.task.curriculum is None:
+            return rows.curriculum
+
+        def one(row: EnvState) -> Any:
+            key = jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)
+            ctx = self._context(key, row, self._no_actions(1)[0]).stream("curriculum")
+            return self.task.curriculum(row.curriculum, row.physics.view, ctx)
+
+        slim = replace(rows, fault_count_EC=None, obs_EL=None, metrics={}, carry={})
+        return guard.keep_rows(rows.episode_E > 0, jax.vmap(one)(slim), self._no_curriculum(len(rows.step_E)))
 
     def _reset_chunk(self, state: EnvState, rows_R: Array, start: dict[str, Array]) -> EnvState:
         """Begin a new episode in these rows; an index of `num_envs` stands for no row."""
@@ -339,25 +404,37 @@ class Core:
         def write(tree: Any, new: Any) -> Any:
             return jax.tree.map(lambda leaf, value: leaf.at[rows_R].set(value, mode="drop"), tree, new)
 
-        key_R, episode_R = rows_of((state.key_E, state.episode_E))
-        episode_R = episode_R + 1
-        qpos_RL, qvel_RL, fields_RL = jax.vmap(self._draw)(jax.vmap(episode_key)(key_R, episode_R))
+        old = rows_of(state)
+        begun = replace(
+            old,
+            curriculum=self._learnt(old),
+            episode_E=old.episode_E + 1,
+            step_E=jnp.zeros_like(old.step_E),
+            terminated_E=jnp.zeros_like(old.terminated_E),
+        )
+        qpos_RL, qvel_RL, fields_RL = jax.vmap(self._draw)(replace(begun, physics=None, carry={}))
         given = rows_of(start)
         model_fields = write(state.model_fields, fields_RL)
         physics = self.backend.reset_rows(
-            state.physics, rows_R, given.get("qpos", qpos_RL), given.get("qvel", qvel_RL), model_fields
+            state.physics,
+            rows_R,
+            given.get("qpos", qpos_RL),
+            given.get("qvel", qvel_RL),
+            self._engine_fields(model_fields),
         )
         fresh = replace(
             state,
             physics=physics,
             model_fields=model_fields,
-            episode_E=write(state.episode_E, episode_R),
-            step_E=state.step_E.at[rows_R].set(0, mode="drop"),
+            episode_E=write(state.episode_E, begun.episode_E),
+            step_E=write(state.step_E, begun.step_E),
             return_E=state.return_E.at[rows_R].set(0.0, mode="drop"),
             needs_reset_E=state.needs_reset_E.at[rows_R].set(False, mode="drop"),
+            terminated_E=write(state.terminated_E, begun.terminated_E),
+            curriculum=write(state.curriculum, begun.curriculum),
         )
         rows = rows_of(fresh)
-        terms = self._vmapped(evaluate, rows, self._no_actions(len(rows_R)), chunk=None)
+        terms = self._vmapped(self._begin, rows, self._no_actions(len(rows_R)), chunk=None)
         unhealthy_R = ~guard.healthy(terms)
         terms = guard.zero_rows(unhealthy_R, terms)
         fault_R = guard.fault_if(unhealthy_R, Fault.TERM)
@@ -366,12 +443,15 @@ class Core:
             fault_count_EC=write(state.fault_count_EC, guard.count(rows.fault_count_EC, fault_R)),
             obs_EL=write(state.obs_EL, terms.obs),
             metrics=write(state.metrics, terms.metrics),
+            commands=write(state.commands, terms.commands),
+            carry=write(state.carry, terms.carry),
         )
 
-    def _draw(self, key: Array) -> tuple[Array, Array, dict[str, Array]]:
+    def _draw(self, row: EnvState) -> tuple[Array, Array, dict[str, Array]]:
         """The first qpos, qvel and model fields of one row's episode."""
         qpos = self.backend.nominal("qpos0")
-        ctx = self._context(key, self._no_actions(1)[0], self._nominal_fields())
+        key = episode_key(row.key_E, row.episode_E)
+        ctx = self._context(key, replace(row, model_fields=self._nominal_fields()), self._no_actions(1)[0])
         return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
 
     @property
@@ -383,7 +463,13 @@ class Core:
         return jnp.zeros((rows, self.num_actions), jnp.float32)
 
     def _nominal_fields(self) -> dict[str, Array]:
-        return {name: self.backend.nominal(name) for name in sorted(self.task.model_fields)}
+        return {
+            name: jnp.asarray(self.model.array(name)) if name in OWN_FIELDS else self.backend.nominal(name)
+            for name in sorted(self.task.model_fields)
+        }
+
+    def _engine_fields(self, model_fields: dict[str, Array]) -> dict[str, Array]:
+        return {name: value for name, value in model_fields.items() if name in self.task.engine_fields}
 
 
 def make_core(
@@ -418,15 +504,15 @@ def make_core(
     recipe = (task, num_envs, backend, dynamics, num_threads, None if device is None else check_device(device))
     if core := _alive.get(recipe):
         return core
-    reads = find_reads(task, load_model(task.model, dynamics))
-    model = load_model(task.model, dynamics, reads, task.max_contact_points)
+    reads = find_reads(task, load_model(task.model, dynamics, edit=task.edit_model))
+    model = load_model(task.model, dynamics, reads, task.max_contact_points, task.edit_model)
     made = make_backend(
         backend,
         model,
         num_envs,
         frame_skip=task.frame_skip,
         reads=reads,
-        model_fields=task.model_fields,
+        model_fields=task.engine_fields,
         num_threads=num_threads,
         device=device,
     )

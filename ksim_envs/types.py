@@ -94,9 +94,13 @@ class EnvState:
     step_E: Array  # (E,), int32: control steps done in this episode
     return_E: Array  # (E,), float32: undiscounted sum of this episode's rewards
     needs_reset_E: Array  # (E,), bool: the episode has ended and the row waits for its reset
+    terminated_E: Array  # (E,), bool: the last step met a termination
     fault_count_EC: Array  # (E, len(guard.Fault)), int32: how often each kind of fault befell the row
     obs_EL: Array  # (E, num_obs), float32: the row's current observation
     metrics: Info  # (E, ...), the row's current metrics by name
+    commands: dict[str, Array]  # (E, ...), float32: the commands for the next action, by name
+    carry: dict[str, Any]  # (E, ...), what stateful terms remember of this episode, by role and name
+    curriculum: Any  # (E, ...), what the curriculum remembers of all the row's episodes
 
 
 @jax.tree_util.register_dataclass

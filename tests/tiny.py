@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.resets import UniformPosition, UniformVelocity
 from ksim_envs.tasks.rewards import ActionCost, Alive, Scaled
-from ksim_envs.tasks.task import Context, Task
+from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terminations import Outside
 from ksim_envs.types import Push, View
 
@@ -61,9 +62,15 @@ class ScaledField:
     low: float
     high: float
 
-    def __call__(self, value: Array, ctx: Context) -> Array:
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The one field."""
+        return (self.field,)
+
+    def __call__(self, values: dict[str, Array], ctx: Context) -> dict[str, Array]:
         """The field's new value."""
-        return value * jax.random.uniform(ctx.key, (), value.dtype, self.low, self.high)
+        factor = jax.random.uniform(ctx.key, (), values[self.field].dtype, self.low, self.high)
+        return {self.field: values[self.field] * factor}
 
 
 HOPPER_LIKE = Task(

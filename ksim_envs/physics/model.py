@@ -6,7 +6,7 @@ import contextlib
 import copy
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,21 @@ RUNGE_KUTTA = mujoco.mjtIntegrator.mjINT_RK4
 
 
 def load_model(
-    source: str, dynamics: str, reads: frozenset[str] = frozenset(), max_contact_points: int | None = None
+    source: str,
+    dynamics: str,
+    reads: frozenset[str] = frozenset(),
+    max_contact_points: int | None = None,
+    edit: Callable[[mujoco.MjSpec], None] | None = None,
 ) -> mujoco.MjModel:
     """Compile a model.
 
     Args:
         source: a path to an MJCF file, `"gymnasium:NAME.xml"` for one of the installed Gymnasium's own, or MJCF text.
-        dynamics: `"gymnasium"` keeps the file's integrator and solver; `"fast"` takes Euler and Newton, and changes
-            neither masses, joints, actuators, timestep nor contact pairs.
+        dynamics: `"gymnasium"` keeps the file's integrator and solver; `"fast"` takes Euler instead of RK4, and Newton,
+            and changes neither masses, joints, actuators, timestep nor contact pairs.
         reads: the view's fields that will be read; `cfrc_ext` needs help from the model (see `ask_for_cfrc_ext`).
         max_contact_points: contacts of each dimension that MJX keeps, the deepest; None for what the file says, or all.
+        edit: changes the model before it is compiled.
 
     Returns:
         The model.
@@ -47,8 +52,11 @@ def load_model(
         if source.startswith(GYMNASIUM_PREFIX):  # its files use a deprecated attribute, which users cannot mend
             warnings.simplefilter("ignore")
         spec = _read_spec(source)
+        if edit is not None:
+            edit(spec)
         if dynamics == "fast":
-            spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+            if spec.option.integrator == RUNGE_KUTTA:
+                spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
             spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
         if "cfrc_ext" in reads and spec.option.integrator != RUNGE_KUTTA:
             ask_for_cfrc_ext(spec)

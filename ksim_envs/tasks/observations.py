@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.tasks.task import Context
+from ksim_envs.tasks.context import Context
 from ksim_envs.types import View
 
 

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import jax
 from jax import Array
-from jaxtyping import Float
 
-from ksim_envs.tasks.task import Context
+from ksim_envs.tasks.context import Context
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,10 @@ class ContactSoftness:
     """
 
     spread: float
-    field: ClassVar[str] = "geom_solref"
+    fields: ClassVar[tuple[str, ...]] = ("geom_solref",)
 
-    def __call__(self, value: Float[Array, "geoms 2"], ctx: Context) -> Float[Array, "geoms 2"]:
-        """The field's new value."""
+    def __call__(self, values: dict[str, Array], ctx: Context) -> dict[str, Array]:
+        """`geom_solref`, (ngeom, 2)."""
+        value = values["geom_solref"]
         exponent = jax.random.uniform(ctx.key, (2,), value.dtype, -1.0, 1.0)
-        return value * (1.0 + self.spread) ** exponent
+        return {"geom_solref": value * (1.0 + self.spread) ** exponent}

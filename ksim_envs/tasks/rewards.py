@@ -8,21 +8,41 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.observations import BodyOffset
-from ksim_envs.tasks.task import Context, Quantity
+from ksim_envs.tasks.scales import Scale, check_scale, scale_at
+from ksim_envs.tasks.terms import Quantity, Wrapper
 from ksim_envs.types import View
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(Wrapper):
     """`scale` times a scalar quantity; in any range."""
 
-    scale: float
+    scale: Scale
     quantity: Quantity
 
-    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
+    def __post_init__(self) -> None:
+        check_scale("Scaled", self.scale)
+
+    def change(self, value: Float[Array, ""], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        return self.scale * self.quantity(view, ctx)
+        return scale_at(self.scale, ctx.level) * value
+
+
+@dataclass(frozen=True)
+class Cost(Wrapper):
+    """`-scale` times a scalar quantity, which is a measure of what to avoid; at most 0 where that is at least 0."""
+
+    scale: Scale
+    quantity: Quantity
+
+    def __post_init__(self) -> None:
+        check_scale("Cost", self.scale)
+
+    def change(self, value: Float[Array, ""], ctx: Context) -> Float[Array, ""]:
+        """A scalar."""
+        return -scale_at(self.scale, ctx.level) * value
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
-from ksim_envs.tasks.task import Context, Quantity
-from ksim_envs.types import View
+from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.terms import Quantity, Wrapper
 
 
 @dataclass(frozen=True)
-class Outside:
+class Outside(Wrapper):
     """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`."""
 
     quantity: Quantity
@@ -21,9 +21,8 @@ class Outside:
     high: float = jnp.inf
     closed: bool = False
 
-    def __call__(self, view: View, ctx: Context) -> Bool[Array, ""]:
+    def change(self, value: Array, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool; true for a value that is not a number."""
-        value = self.quantity(view, ctx)
         if self.closed:
             return ~jnp.all((self.low <= value) & (value <= self.high))
         return ~jnp.all((self.low < value) & (value < self.high))

@@ -18,7 +18,7 @@ from jax import Array
 from ksim_envs.core import make_core
 from ksim_envs.registration import BUILT_IN, get_task
 from ksim_envs.single_env import KsimEnv
-from ksim_envs.tasks.task import Context
+from ksim_envs.tasks.context import Context
 from ksim_envs.types import Push, View
 from tests import tiny
 from tests.bits import assert_same_bits, rows

@@ -15,7 +15,7 @@ from jax import Array
 
 from ksim_envs.core import Autoreset, Core
 from ksim_envs.physics.backend import Backend
-from ksim_envs.tasks.task import Context
+from ksim_envs.tasks.context import Context
 from ksim_envs.types import EnvState, Push, StepResult, View
 from tests import tiny
 from tests.bits import host
@@ -70,8 +70,12 @@ class Unchanged:
 
     field: str
 
-    def __call__(self, value: Array, ctx: Context) -> Array:
-        return value
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.field,)
+
+    def __call__(self, values: dict[str, Array], ctx: Context) -> dict[str, Array]:
+        return values
 
 
 TAPPED = replace(

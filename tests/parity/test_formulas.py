@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ksim_envs.tasks.task import Context, Model, evaluate
+from ksim_envs.tasks.evaluation import blank_context, evaluate
 from ksim_envs.types import View
 from tests.parity.oracle import IDS, error, gymnasium_twin, random_action, task_of
 
@@ -25,15 +24,8 @@ def test_terms_equal_gymnasium_on_the_same_state(id):
 
     @jax.jit
     def terms(view, action):
-        ctx = Context(
-            model=Model(model),
-            dt=twin.unwrapped.dt,
-            action=action,
-            terminated=jnp.zeros((), bool),
-            key=jax.random.key(0),
-            model_fields={},
-        )
-        return evaluate(task, view, ctx)
+        ctx = replace(blank_context(task, model), action=action)
+        return evaluate(task, view, ctx, {})
 
     rng = np.random.default_rng(0)
     twin.reset(seed=0)

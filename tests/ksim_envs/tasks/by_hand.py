@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from ksim_envs.tasks.task import Context, Model
+from ksim_envs.tasks.context import Context, Model
+from ksim_envs.tasks.terms import call, init
 from ksim_envs.types import View
 
 TWO_BODIES = """
@@ -44,7 +45,16 @@ def context(**changes: Any) -> Context:
         "dt": 0.5,
         "action": jnp.zeros(2),
         "terminated": jnp.array(False),
+        "step": jnp.array(1),
+        "level": jnp.array(1.0),
+        "commands": {},
         "key": jax.random.key(0),
+        "run_key": jax.random.key(1),
         "model_fields": {},
     }
     return Context(**standard | changes)
+
+
+def first_value(term: Any, view: View, ctx: Context) -> Any:
+    """The value of a term, stateful or not, in a state that is also the first it sees."""
+    return call(term, init(term, view, ctx), view, ctx)[0]

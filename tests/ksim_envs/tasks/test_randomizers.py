@@ -16,9 +16,13 @@ NUM_DRAWS = 4000
 NOMINAL = jnp.array([[0.02, 1.0], [0.05, 0.5], [-1000.0, -10.0]], jnp.float32)
 
 
+def scaled(spread, key):
+    return ContactSoftness(spread)({"geom_solref": NOMINAL}, context(key=key))["geom_solref"]
+
+
 def test_contact_softness_scales_both_parameters_of_all_geoms_within_its_bounds():
     keys = jax.random.split(jax.random.key(0), NUM_DRAWS)
-    values = jax.vmap(lambda key: ContactSoftness(0.25)(NOMINAL, context(key=key)))(keys)
+    values = jax.vmap(lambda key: scaled(0.25, key))(keys)
     factors = np.asarray(values, np.float64) / NOMINAL
     np.testing.assert_allclose(factors, np.tile(factors[:, :1], (1, 3, 1)), rtol=1e-6)
     logs = np.log(factors[:, 0]) / np.log(1.25)
@@ -29,7 +33,7 @@ def test_contact_softness_scales_both_parameters_of_all_geoms_within_its_bounds(
 
 
 def test_no_spread_changes_nothing():
-    np.testing.assert_array_equal(ContactSoftness(0.0)(NOMINAL, context()), NOMINAL)
+    np.testing.assert_array_equal(scaled(0.0, jax.random.key(0)), NOMINAL)
 
 
 @pytest.mark.parametrize("backend", ["native", "mjx"])

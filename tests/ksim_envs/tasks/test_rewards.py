@@ -17,7 +17,7 @@ from ksim_envs.tasks.rewards import (
     Scaled,
     TipDistanceCost,
 )
-from tests.ksim_envs.tasks.by_hand import context, view
+from tests.ksim_envs.tasks.by_hand import context, first_value, view
 
 BODIES = [[0, 0, 0], [1, 2, 3], [3, 5, 9]]  # cart to pole: (2, 3, 6), 7 m
 FORCES = [[3, -4, 0, 0, 0, 0], [0, 0, 12, 0, 0, 0]]  # squares: 9 + 16 + 144 = 169
@@ -40,7 +40,7 @@ CASES = [
 
 @pytest.mark.parametrize(("term", "fields", "changes", "expected"), CASES, ids=[repr(case[0]) for case in CASES])
 def test_the_value_is_that_computed_by_hand(term, fields, changes, expected):
-    value = term(view(**fields), context(**changes))
+    value = first_value(term, view(**fields), context(**changes))
     assert value.shape == ()
     np.testing.assert_allclose(value, expected, rtol=1e-6)  # float32
 
@@ -64,7 +64,7 @@ def test_a_reward_stays_in_the_range_that_it_states_and_reaches_more_than_one_va
         keys = jax.random.split(key, len(shapes))
         drawn = {name: 5 * jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
         action = drawn.pop("action")
-        return term(view(**drawn), context(action=action, terminated=action[0] > 0))
+        return first_value(term, view(**drawn), context(action=action, terminated=action[0] > 0))
 
     values = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 500)))
     assert (low <= values).all() and (values <= high).all()

@@ -11,11 +11,12 @@ import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.physics import load_model
+from ksim_envs.tasks.evaluation import control, draw_start, evaluate, find_reads
 from ksim_envs.tasks.humanoid import HUMANOID
 from ksim_envs.tasks.observations import BodyPosition, Coordinate, Field
 from ksim_envs.tasks.resets import UniformPosition, UniformVelocity
 from ksim_envs.tasks.rewards import Alive, Scaled
-from ksim_envs.tasks.task import RESERVED, Task, draw_start, evaluate, find_reads, total_push
+from ksim_envs.tasks.task import RESERVED, Task
 from ksim_envs.tasks.terminations import Outside
 from ksim_envs.types import Push
 from tests import tiny
@@ -56,8 +57,12 @@ class GivenField:
     field: str
     value: object
 
-    def __call__(self, value, ctx):
-        return jnp.asarray(self.value)
+    @property
+    def fields(self):
+        return (self.field,)
+
+    def __call__(self, values, ctx):
+        return {self.field: jnp.asarray(self.value)}
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ def test_find_reads_of_the_humanoid_is_what_its_table_names():
 
 def test_observations_are_flattened_and_concatenated_in_the_order_of_the_table():
     task = replace(PLAIN, observations={"b": Field("xpos"), "a": Field("qvel"), "c": Coordinate(0)})
-    obs = evaluate(task, view(qpos=[1, 2], qvel=[3, 4], xpos=[[5, 6, 7], [8, 9, 10]]), context()).obs
+    obs = evaluate(task, view(qpos=[1, 2], qvel=[3, 4], xpos=[[5, 6, 7], [8, 9, 10]]), context(), {}).obs
     assert obs.tolist() == [5, 6, 7, 8, 9, 10, 3, 4, 1] and obs.dtype == jnp.float32
 
 
@@ -215,19 +220,19 @@ def test_rewards_and_metrics_know_whether_a_termination_holds(limit, ends):
         terminations={"never": Outside(Coordinate(0), high=99.0), "limit": Outside(Coordinate(1), high=limit)},
         metrics={"ended": lambda view, ctx: ctx.terminated},
     )
-    values = evaluate(task, STATE, context(terminated=jnp.array(not ends)))  # what the caller says there does not count
+    values = evaluate(task, STATE, context(terminated=jnp.array(not ends)), {})  # what the caller says does not count
     assert bool(values.terminated) is ends
     assert values.rewards["alive"] == (0 if ends else 1)
     assert values.metrics["ended"] == ends
 
 
 def test_a_task_without_terminations_never_terminates():
-    assert not evaluate(PLAIN, STATE, context()).terminated
+    assert not evaluate(PLAIN, STATE, context(), {}).terminated
 
 
 def test_rewards_and_metrics_are_float32_whatever_the_terms_return():
     task = replace(PLAIN, rewards={"r": Given(2)}, metrics={"m": Given(3), "n": Given(np.float64(0.5))})
-    values = evaluate(task, STATE, context())
+    values = evaluate(task, STATE, context(), {})
     assert {leaf.dtype for leaf in jax.tree.leaves((values.rewards, values.metrics))} == {np.dtype(np.float32)}
     assert (values.rewards["r"], values.metrics["m"], values.metrics["n"]) == (2, 3, 0.5)
 
@@ -243,12 +248,12 @@ def test_terms_of_every_role_and_name_draw_from_streams_of_their_own():
         metrics={"a": Draw(), "m": Draw()},
         events={"a": DrawnKick()},
     )
-    values = evaluate(task, STATE, context())
+    values = evaluate(task, STATE, context(), {})
     drawn = [
         *values.obs,
         *values.rewards.values(),
         *values.metrics.values(),
-        total_push(task, STATE, context()).qvel_kick[0],
+        control(task, STATE, context(), {}).push.qvel_kick[0],
     ]
     assert len({float(value) for value in drawn}) == 7
 
@@ -270,7 +275,7 @@ def test_adding_terms_of_any_role_leaves_the_other_streams_as_they_were():
         randomizers={"new": tiny.ScaledField("geom_friction", 0.5, 2.0), **small.randomizers},
         events={"new": DrawnKick()},
     )
-    assert evaluate(large, STATE, context()).obs[1] == evaluate(small, STATE, context()).obs[0]
+    assert evaluate(large, STATE, context(), {}).obs[1] == evaluate(small, STATE, context(), {}).obs[0]
     (qpos, _, fields), (new_qpos, _, new_fields) = start(small), start(large)
     assert (new_qpos == qpos).all() and (new_fields["body_mass"] == fields["body_mass"]).all()
 
@@ -327,12 +332,12 @@ def test_pushes_of_several_events_add_up():
         "b": Given(kick(2.5)),
         "c": Given(replace(kick(0.0), xfrc_applied=jnp.ones((3, 6)))),
     }
-    push = total_push(replace(PLAIN, events=events), STATE, context())
+    push = control(replace(PLAIN, events=events), STATE, context(), {}).push
     assert push.qvel_kick.tolist() == [3.5, 0.0]
     assert (push.xfrc_applied == 1).all()
 
 
 def test_an_event_draws_anew_in_every_step():
     task = replace(PLAIN, events={"e": DrawnKick()})
-    first, second = (total_push(task, STATE, context(key=jax.random.key(step))).qvel_kick[0] for step in range(2))
+    first, second = (control(task, STATE, context(key=jax.random.key(step)), {}).push.qvel_kick[0] for step in range(2))
     assert first != second

@@ -5,7 +5,7 @@ import pytest
 
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.terminations import Outside
-from tests.ksim_envs.tasks.by_hand import context, view
+from tests.ksim_envs.tasks.by_hand import context, first_value, view
 
 OPEN = Outside(Coordinate(0), low=-1.0, high=2.0)
 CLOSED = Outside(Coordinate(0), low=-1.0, high=2.0, closed=True)
@@ -38,6 +38,6 @@ ANY_OF_TWO = Outside(Field("qpos", stop=2), low=-1.0, high=1.0)
     ids=str,
 )
 def test_an_episode_ends_outside_the_bounds_and_for_nan(term, qpos, ends):
-    value = term(view(qpos=qpos), context())
+    value = first_value(term, view(qpos=qpos), context())
     assert value.shape == () and value.dtype == bool
     assert bool(value) is ends
