@@ -35,6 +35,8 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit status.
     """
     words = list(sys.argv[1:] if args is None else args)
+    if "" not in sys.path:
+        sys.path.append("")  # module:ID finds modules where the command is run
     try:
         commands = {**_COMMANDS, "train": learning_commands.train_command(words)}
         return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)

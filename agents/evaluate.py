@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from agents.run_folder import name_of
 from ksim_envs import Autoreset, Core, EnvState
 from ksim_envs.errors import InvalidConfigError
 
@@ -84,7 +85,7 @@ def gymnasium_id(task_id: str) -> str:
     Raises:
         InvalidConfigError: Gymnasium has none.
     """
-    name = f"{task_id.removeprefix('ksim/').rsplit('-v', 1)[0]}-v5"
+    name = f"{name_of(task_id).rsplit('-v', 1)[0]}-v5"
     if name not in gym.registry:
         raise InvalidConfigError(f"Gymnasium has no env of its own for {task_id!r} (there is no {name!r}).")
     return name

@@ -37,7 +37,7 @@ def train_command(words: Sequence[str]) -> Callable[..., int]:
         """Train a policy with PPO: progress here; metrics, checkpoints, plots and a video in the run's folder.
 
         Args:
-            task_id: the environment, such as ksim/Humanoid-v0.
+            task_id: the environment, such as ksim/Humanoid-v0; module:ID imports the module that registers it first.
             run_dir: the run's folder; a new one under runs/ when not given, or with --resume the newest of this task.
             resume: go on where the run in the folder was stopped; begin if there is none.
             wandb: a Weights & Biases project to log to.
@@ -149,7 +149,7 @@ def _named(words: Sequence[str]) -> argparse.Namespace:
         known, rest = parser.parse_known_args(list(words))
     except argparse.ArgumentError:  # the real parser will say what is wrong
         known, rest = argparse.Namespace(run_dir=None, resume=False), list(words)
-    known.task_id = next((word for word in rest if word in ksim_envs.task_ids()), None)
+    known.task_id = next((word for word in rest if word in ksim_envs.task_ids() or ":ksim/" in word), None)
     if known.resume and known.run_dir is None and known.task_id is not None:
         known.run_dir = _newest_run(known.task_id)
     return known

@@ -22,9 +22,14 @@ LOCK = ".lock"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def name_of(task_id: str) -> str:
+    """The id without its namespace, nor the module that registers it: `Humanoid-v0`."""
+    return task_id.rpartition(":")[2].removeprefix("ksim/")
+
+
 def runs_of(task_id: str) -> Path:
     """The folder of a task's runs, under `runs/` where the process is."""
-    return Path("runs") / task_id.removeprefix("ksim/").replace("/", "_")
+    return Path("runs") / name_of(task_id).replace("/", "_")
 
 
 def new_run_dir(task_id: str) -> Path:

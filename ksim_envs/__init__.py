@@ -62,7 +62,13 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     """Load a public name that needs JAX when it is first used."""
     if name in _LAZY:
-        return getattr(import_module(f"ksim_envs.{_LAZY[name]}"), name)
+        try:
+            return getattr(import_module(f"ksim_envs.{_LAZY[name]}"), name)
+        except AttributeError as error:  # Python would take it for a missing name; MuJoCo raises it for a missing GL
+            raise ImportError(
+                f"ksim_envs.{_LAZY[name]} cannot be imported: {error}. If MUJOCO_GL is set, MuJoCo may lack the "
+                "library that it names; unset it, or see `ksim doctor`."
+            ) from error
     raise AttributeError(f"module 'ksim_envs' has no attribute {name!r}")
 
 

@@ -132,9 +132,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _processors() -> Finding:
-    total = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
-    return Finding("processors", f"{usable} usable of {total}")
+    return Finding("processors", f"{runtime.usable_processors()} usable of {os.cpu_count()}")
 
 
 def _devices(result: dict[str, Any]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import gymnasium as gym
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, UnknownNameError, unknown_name
 
 if TYPE_CHECKING:
     from ksim_envs.core import Core
@@ -77,11 +77,14 @@ def task_ids() -> list[str]:
 
 
 def get_task(id: str) -> Task:
-    """The task of an id.
+    """The task of an id; `"module:ksim/NAME-v0"` imports the module first, which registers it, as in `gym.make`.
 
     Raises:
-        UnknownNameError: there is no such id.
+        UnknownNameError: there is no such id, or no such module.
     """
+    if isinstance(id, str) and ":" in id:
+        module, _, id = id.partition(":")
+        _import(module)
     if not isinstance(id, str) or id not in _tasks:
         raise unknown_name("task", str(id), _tasks)
     task = _tasks[id]
@@ -137,7 +140,7 @@ def make_functional(
         num_envs: number of rows.
         backend: `"auto"`, `"native"` or `"mjx"`.
         dynamics: `"fast"` or `"gymnasium"`.
-        num_threads: native only; None for one for each processor.
+        num_threads: native only; None for one for each processor that the process may use.
         device: mjx only; None for JAX's default device.
 
     Returns:
@@ -190,6 +193,18 @@ def _without_synonym(keywords: dict[str, Any]) -> dict[str, Any]:
     if "episode_length" in keywords:
         raise InvalidConfigError("max_episode_steps and episode_length mean the same; give only episode_length.")
     return {{"max_episode_steps": "episode_length"}.get(name, name): value for name, value in keywords.items()}
+
+
+def _import(module: str) -> None:
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is there, and needs one that is not
+        raise UnknownNameError(
+            f"There is no module {module!r} to register the task. Give its name without '.py', as in "
+            "'my_robot:ksim/MyRobot-v0', and run where Python finds it."
+        ) from error
 
 
 def _add(id: str, task: str | Task) -> None:

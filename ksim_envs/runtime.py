@@ -44,6 +44,11 @@ def prepare() -> None:
     _enable_compilation_cache()
 
 
+def usable_processors() -> int:
+    """Processors that this process may run on: more busy threads than these would wait for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # XLA flags
 
 

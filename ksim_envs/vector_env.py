@@ -85,7 +85,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             num_rendered_envs: `render` returns frames of this many envs, the first ones.
             width: of a frame, in pixels.
             height: of a frame, in pixels.
-            num_threads: native only; None for one for each processor.
+            num_threads: native only; None for one for each processor that the process may use.
             device: mjx only; None for JAX's default device.
 
         Raises:

@@ -21,4 +21,4 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def preset(task_id: str) -> PPOConfig:
     """The settings of a task; the defaults for a task that has none of its own."""
-    return PPOConfig(**PRESETS.get(task_id, {}))
+    return PPOConfig(**PRESETS.get(task_id.rpartition(":")[2], {}))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ksim_envs import runtime
 from ksim_envs.registration import get_task, make, task_ids
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def method() -> dict[str, str]:
     packages = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "envpool")
     return {
         "processor": _processor(),
-        "cores": str(os.cpu_count()),
+        "cores": str(runtime.usable_processors()),
         "devices": ", ".join(device.device_kind for device in jax.devices()),
         "python": platform.python_version(),
         **{name: _version(name) for name in packages},

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ksim_envs import runtime
 from ksim_envs.core import Core
 from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.types import EnvState
@@ -97,7 +98,7 @@ def opponents(id: str, num_steps: int) -> Iterator[Contestant]:
     if util.find_spec("envpool"):
         import envpool
 
-        envs = envpool.make_gymnasium(name, num_envs=64, num_threads=os.cpu_count())
+        envs = envpool.make_gymnasium(name, num_envs=64, num_threads=runtime.usable_processors())
         yield _opponent("envpool", envs, 64, num_steps)
 
 

@@ -26,6 +26,7 @@ from ksim_envs import guard
 from ksim_envs.errors import ForkedProcessError
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
 from ksim_envs.physics.model import RUNGE_KUTTA, needs_derived_constants, quiet_mujoco, usable_rows
+from ksim_envs.runtime import usable_processors
 from ksim_envs.types import PhysicsState, Push, View
 
 INPUTS = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_QFRC_APPLIED | mujoco.mjtState.mjSTATE_XFRC_APPLIED
@@ -55,11 +56,11 @@ class NativeBackend:
             frame_skip: physics substeps in a control step.
             reads: the fields of `View` to compute.
             model_fields: names of the model's fields that differ from row to row.
-            num_threads: threads, the caller's included; None for one for each processor.
+            num_threads: threads, the caller's included; None for one for each processor that the process may use.
         """
         self.model, self.num_envs = model, num_envs
         self.device = jax.local_devices(backend="cpu")[0]
-        self.num_threads = min(num_threads or os.cpu_count() or 1, num_envs)
+        self.num_threads = min(num_threads or usable_processors(), num_envs)
         self._frame_skip = frame_skip
         self._changes = sorted(name.removesuffix(CHANGE) for name in reads if name.endswith(CHANGE))
         self._reads = sorted(name for name in reads if not name.endswith(CHANGE))

@@ -42,6 +42,19 @@ def test_train_says_what_came_of_it(tmp_path, capsys):
         assert word in said, said
 
 
+def test_a_module_beside_the_user_may_register_the_task(tmp_path):
+    (tmp_path / "my_robot.py").write_text(
+        "import ksim_envs\nksim_envs.register('ksim/MyRobot-v0', ksim_envs.get_task('ksim/InvertedPendulum-v0'))\n"
+    )
+    program = "import sys; from agents.cli import main; sys.exit(main())"
+    for words in (["train", "my_robot:ksim/MyRobot-v0", "--run-dir=mine", *FLAGS], ["eval", "mine", "--episodes=2"]):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "return_mean" in done.stdout
+
+
 def test_flags_become_settings(run_dir):
     task_id, config = ppo.read_settings(run_dir)
     assert task_id == TASK

@@ -284,3 +284,30 @@ def test_a_new_version_stands_beside_the_old_one():
         assert ksim_envs.make("ksim/Hopper-v0").action_space.shape == (3,)
     finally:
         forget(id)
+
+
+@pytest.fixture
+def module_of_a_user(tmp_path, monkeypatch):
+    """The name of a module that registers a task when it is imported."""
+    (tmp_path / "my_robot.py").write_text(
+        "import ksim_envs\nksim_envs.register('ksim/OfModule-v0', ksim_envs.get_task('ksim/Hopper-v0'))\n"
+    )
+    (tmp_path / "my_broken_robot.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "my_robot"
+    sys.modules.pop("my_robot", None)
+    registration._tasks.pop("ksim/OfModule-v0", None)
+    gym.registry.pop("ksim/OfModule-v0", None)
+
+
+def test_an_id_may_name_the_module_that_registers_it(module_of_a_user):
+    for _ in range(2):  # the second time it has been imported
+        task = ksim_envs.get_task(f"{module_of_a_user}:ksim/OfModule-v0")
+    assert task is ksim_envs.get_task("ksim/Hopper-v0")
+
+
+def test_a_module_that_is_not_there_is_told_from_one_that_does_not_import(module_of_a_user):
+    with pytest.raises(UnknownNameError, match="There is no module 'my_robott' to register the task"):
+        ksim_envs.get_task("my_robott:ksim/OfModule-v0")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        ksim_envs.get_task("my_broken_robot:ksim/OfModule-v0")

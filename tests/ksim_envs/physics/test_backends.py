@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import jax
@@ -512,3 +513,15 @@ def assert_contact_forces_equal_the_oracle(backend, task, dynamics, num_steps, t
         )
         strongest = max(strongest, np.abs(expected).max())
     assert strongest > 1, "nothing was touched"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")
+def test_native_takes_no_more_threads_than_the_process_may_use():
+    """Threads that wait for each other in turns made a pinned process three times slower."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        model = load_model(ROLLING_BALL, "fast")
+        assert make_backend("native", model, 4, frame_skip=1, reads=frozenset({"qpos"})).num_threads == 1
+    finally:
+        os.sched_setaffinity(0, before)
