@@ -7,7 +7,6 @@ no observation and no reward. Gymnasium and EnvPool cannot replay; they run thei
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
