@@ -1,18 +1,27 @@
-"""What training runs came to, for `docs/benchmarks/training.md`: a table, learning curves, and evaluations as CSV.
+"""Add runs to the report of training: evaluate what they learned, and write the table and the curves anew.
 
     python -m scripts.training_report runs/Hopper-v0/* --mjx
 
-A run's best policy is evaluated anew, deterministically, in our envs as it was trained, in Gymnasium's own, and with
-`--mjx` on the other engine: one episode in each of 64 envs whose first states it has not seen.
+A run's best policy is evaluated anew, deterministically, in our envs as it was trained, in Gymnasium's own where
+there is one, and with `--mjx` on the other engine: one episode in each of 64 envs whose first states it has not seen.
+What the report says of earlier runs stays: it is made from the files in its folder, `runs.csv` and a CSV of evaluations
+for each.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import contextlib
+import csv
+import math
+from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 import ksim_envs
 from agents import logger, plots, ppo
@@ -20,53 +29,61 @@ from agents.evaluate import REPORT_STREAM, Evaluator, evaluate_in_gymnasium
 from agents.ppo import preset
 from agents.ppo.config import PPOConfig
 from agents.ppo.policy import Policy
+from agents.run_folder import name_of
+from ksim_envs.errors import InvalidConfigError
 
 NUM_EPISODES = 64
-COLUMNS = ("command", "env steps", "minutes", "return", "in Gymnasium's v5 env", "on mjx")
+COLUMNS: tuple[str, ...] = ("command", "env steps", "minutes", "return", "in Gymnasium's v5 env", "on mjx")
+FILE = "file"
+"""Column of `runs.csv` that is not shown: the name of the run's CSV of evaluations, which begins with the task's."""
 PLATFORM = {"seed", "backend", "num_threads"}
 """Settings that do not make a command another one, or stand in it anyway."""
+Row = dict[str, str]
 
 
 def main() -> None:
     """Evaluate, write the files, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run_dirs", nargs="+", type=Path)
+    parser.add_argument("run_dirs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/training"))
     parser.add_argument("--mjx", action="store_true")
     args = parser.parse_args()
-    runs = sorted(
-        ((*ppo.read_settings(folder), folder) for folder in args.run_dirs), key=lambda run: (run[0], run[1].seed)
-    )
-    print("|".join(["", *COLUMNS, ""]))
-    print("|".join(["", *["---"] * len(COLUMNS), ""]))
-    for task_id, group in itertools.groupby(runs, key=lambda run: run[0]):
-        of_task, name = list(group), task_id.removeprefix("ksim/")
-        plots.learning_curve([folder for *_, folder in of_task], args.out / f"{name}.png", task_id)
-        for _, config, folder in of_task:
-            plots.write_csv(folder, args.out / f"{name}_{folder.name}.csv")
-            print("|".join(["", *row(task_id, config, folder, args.mjx), ""]), flush=True)
+    rows = {row[FILE]: row for row in read_rows(args.out)}
+    for folder in args.run_dirs:
+        task_id, config = ppo.read_settings(folder)
+        row = describe(task_id, config, folder, args.mjx)
+        plots.write_csv(folder, args.out / f"{row[FILE]}.csv")
+        rows[row[FILE]] = row
+        write_rows(args.out, sorted(rows.values(), key=lambda row: row[FILE]))
+    draw(args.out)
+    for cells in (COLUMNS, ["---"] * len(COLUMNS), *([row[name] for name in COLUMNS] for row in read_rows(args.out))):
+        print("| " + " | ".join(cells) + " |")
 
 
-def row(task_id: str, config: PPOConfig, folder: Path, on_mjx: bool) -> list[str]:
-    """The cells of a run."""
+def describe(task_id: str, config: PPOConfig, folder: Path, on_mjx: bool) -> Row:
+    """What the report says of a run."""
     policy = ppo.load(folder)
     last = logger.read(folder)[-1]
-    returns = {
-        "ours": evaluate(policy, task_id, config.backend, config.dynamics),
-        "gymnasium": evaluate_in_gymnasium(policy, task_id, NUM_EPISODES, seed=0).metrics()["return_mean"],
+    ours = evaluate(policy, task_id, config.backend, config.dynamics)
+
+    def share(value: float) -> str:
+        return f"{value:,.1f}" + (f" ({value / ours:.0%})" if ours > 0 else "")
+
+    row = {
+        FILE: f"{name_of(task_id)}_{folder.name}",
+        "command": f"`{command(task_id, config)}`",
+        "env steps": f"{last['env_steps'] / 1e6:.1f}M",
+        "minutes": f"{last['time/elapsed_s'] / 60:.1f}",
+        "return": f"{ours:,.1f}",
+        "in Gymnasium's v5 env": "",
+        "on mjx": "",
     }
+    with contextlib.suppress(InvalidConfigError):  # Gymnasium has no such env
+        theirs = evaluate_in_gymnasium(policy, task_id, NUM_EPISODES, seed=0)
+        row["in Gymnasium's v5 env"] = share(theirs.metrics()["return_mean"])
     if on_mjx:
-        returns["mjx"] = evaluate(policy, task_id, "mjx", config.dynamics)
-    ours = returns["ours"]
-    share = {name: f"{value:,.1f}" + (f" ({value / ours:.0%})" if ours > 0 else "") for name, value in returns.items()}
-    return [
-        f"`{command(task_id, config)}`",
-        f"{last['env_steps'] / 1e6:.1f}M",
-        f"{last['time/elapsed_s'] / 60:.1f}",
-        f"{ours:,.1f}",
-        share["gymnasium"],
-        share.get("mjx", ""),
-    ]
+        row["on mjx"] = share(evaluate(policy, task_id, "mjx", config.dynamics))
+    return row
 
 
 def evaluate(policy: Policy, task_id: str, backend: str, dynamics: str) -> float:
@@ -88,6 +105,56 @@ def flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
     return f"--{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The runs that the report knows."""
+    path = folder / "runs.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(folder: Path, rows: list[Row]) -> None:
+    """The inverse of `read_rows`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "runs.csv").open("w", encoding="utf-8", newline="") as file:
+        writer: csv.DictWriter[str] = csv.DictWriter(file, (FILE, *COLUMNS), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(folder: Path) -> None:
+    """A panel for each task, a line for each run: the mean return in evaluation, and from worst episode to best."""
+    curves: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(path for path in folder.glob("*.csv") if path.name != "runs.csv"):
+        curves[path.name.partition("_")[0]].append(path)
+    columns = min(3, len(curves))
+    lines = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(5 * columns, 3.2 * lines), dpi=110, layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for panel, (name, paths) in zip(panels, curves.items(), strict=False):
+        panel.set_title(name)
+        panel.set_xlabel("env steps")
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        panel.grid(alpha=0.3)
+        for path in paths:
+            draw_curve(panel, path, path.stem.partition("_")[2])
+        panel.legend(loc="lower right", fontsize="small")
+    for panel in panels[len(curves) :]:
+        panel.set_visible(False)
+    figure.savefig(folder / "curves.png")
+
+
+def draw_curve(panel: Axes, path: Path, label: str) -> None:
+    """One run."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["return_mean"]]
+    env_steps = [float(row["env_steps"]) for row in rows]
+    mean, low, high = ([float(row[f"return_{name}"]) for row in rows] for name in ("mean", "min", "max"))
+    (line,) = panel.plot(env_steps, mean, ".-", linewidth=1.0, label=label)
+    panel.fill_between(env_steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 if __name__ == "__main__":
