@@ -87,7 +87,7 @@ def check(
     num_envs: int = 8,
     num_steps: int = 1_100,
 ) -> int:
-    """Check an environment against Gymnasium's contract, in each auto-reset mode.
+    """Print a task as a table, say what is odd about it, and check its environment against Gymnasium's contract.
 
     Args:
         task_id: the environment, such as ksim/Humanoid-v0.
@@ -95,7 +95,13 @@ def check(
         num_envs: environments in the batch.
         num_steps: the most steps to take in each mode in search of episode ends.
     """
-    num_faulty = 0
+    report = ksim_envs.check_task(task_id)
+    _print(f"{task_id}: {report.summary}")
+    _print_table(("role", "name", "term", "shape", "range under random actions"), report.rows())
+    for kind, findings in (("fault", report.faults), ("note", report.notes)):
+        for finding in findings:
+            _print(f"{kind}: {finding}")
+    num_faulty = len(report.faults)
     for mode in ("NextStep", "SameStep", "Disabled"):
         env = ksim_envs.make(task_id, num_envs=num_envs, backend=backend, autoreset_mode=mode)
         with contextlib.closing(env):

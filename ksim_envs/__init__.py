@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ksim_envs.checker import check_vector_env
     from ksim_envs.core import Autoreset, Core
     from ksim_envs.single_env import KsimEnv
+    from ksim_envs.task_checker import check_task
     from ksim_envs.tasks.task import Task
     from ksim_envs.types import EnvState, StepResult, View
     from ksim_envs.vector_env import KsimVectorEnv
@@ -38,6 +39,7 @@ __all__ = [
     "StepResult",
     "Task",
     "View",
+    "check_task",
     "check_vector_env",
     "get_task",
     "make",
@@ -55,6 +57,7 @@ _LAZY = {
     "StepResult": "types",
     "Task": "tasks.task",
     "View": "types",
+    "check_task": "task_checker",
     "check_vector_env": "checker",
 }
 

@@ -7,6 +7,8 @@ step. Each term has a random stream of its own, which depends on its role and na
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -174,7 +176,7 @@ def find_reads(task: Task, mj_model: mujoco.MjModel) -> frozenset[str]:
 
 def slices(task: Task, mj_model: mujoco.MjModel, role: str = "observations") -> dict[str, slice]:
     """Where each term's values stand in `obs`, or with the role `"privileged"` in `info["privileged"]`."""
-    view = _first_view(mj_model)
+    view = _Recorder(_first_view(mj_model))
 
     def values() -> dict[str, Array]:
         ctx = blank_context(task, mj_model)
@@ -182,9 +184,10 @@ def slices(task: Task, mj_model: mujoco.MjModel, role: str = "observations") -> 
         terms = getattr(task, role)
         return call_all(role, terms, init_all(role, terms, view, ctx), view, ctx)[0]
 
-    sizes = {name: int(np.prod(shape.shape)) for name, shape in jax.eval_shape(values).items()}
-    stops = np.cumsum([0, *sizes.values()])
-    return {name: slice(int(start), int(start) + sizes[name]) for name, start in zip(sizes, stops, strict=False)}
+    shapes = jax.eval_shape(values)  # sorted by name, unlike the table
+    sizes = {name: math.prod(shapes[name].shape) for name in getattr(task, role)}
+    stops = itertools.accumulate(sizes.values())
+    return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
 
 
 def _first_view(mj_model: mujoco.MjModel) -> View:

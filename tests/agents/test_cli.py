@@ -10,6 +10,7 @@ import ksim_envs
 from agents import cli
 from ksim_envs.bench import BenchConfig, Row
 from ksim_envs.errors import ConformanceError, InvalidConfigError
+from ksim_envs.task_checker import TaskReport
 
 
 def exit_status(args):
@@ -69,16 +70,22 @@ def test_check_ends_with_status_0_where_no_fault_is_found(capsys, monkeypatch):
     args = ["check", "ksim/InvertedPendulum-v0", "--num-envs", "3", "--num-steps", "7", "--backend", "native"]
     assert exit_status(args) == 0
     assert checked == [(3, 7)] * 3
-    assert capsys.readouterr().out.count("no fault found") == 3
+    out = capsys.readouterr().out
+    assert out.count("no fault found") == 3
+    assert "4 observations, 1 actions" in out and "reward_survive" in out and "Alive(scale=1.0)" in out
 
 
 def test_check_prints_the_faults_of_every_mode_and_ends_with_status_1(capsys, monkeypatch):
     def find_faults(env, num_steps):
         raise ConformanceError("1. the [first] fault")
 
+    report = TaskReport(summary="", terms=(), faults=("the [task] diverges",), notes=("it is odd",))
+    monkeypatch.setattr(ksim_envs, "check_task", lambda task_id: report)
     monkeypatch.setattr(ksim_envs, "check_vector_env", find_faults)
     assert exit_status(["check", "ksim/InvertedPendulum-v0", "--backend", "native"]) == 1
-    assert capsys.readouterr().out.count("1. the [first] fault") == 3
+    out = capsys.readouterr().out
+    assert out.count("1. the [first] fault") == 3
+    assert "fault: the [task] diverges\nnote: it is odd\n" in out
 
 
 def test_check_of_an_unknown_id_ends_with_status_2_and_the_near_misses(capsys):

@@ -11,7 +11,7 @@ import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.physics import load_model
-from ksim_envs.tasks.evaluation import control, draw_start, evaluate, find_reads
+from ksim_envs.tasks.evaluation import control, draw_start, evaluate, find_reads, slices
 from ksim_envs.tasks.humanoid import HUMANOID
 from ksim_envs.tasks.observations import BodyPosition, Coordinate, Field
 from ksim_envs.tasks.resets import UniformPosition, UniformVelocity
@@ -211,6 +211,15 @@ def test_observations_are_flattened_and_concatenated_in_the_order_of_the_table()
     task = replace(PLAIN, observations={"b": Field("xpos"), "a": Field("qvel"), "c": Coordinate(0)})
     obs = evaluate(task, view(qpos=[1, 2], qvel=[3, 4], xpos=[[5, 6, 7], [8, 9, 10]]), context(), {}).obs
     assert obs.tolist() == [5, 6, 7, 8, 9, 10, 3, 4, 1] and obs.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("role", ["observations", "privileged"])
+def test_slices_say_where_each_term_stands_in_the_order_of_the_table(role):
+    terms = {"b": Field("xpos"), "a": Field("qvel"), "c": Coordinate(0)}
+    model = load_model(PLAIN.model, "fast")
+    first, second = 3 * model.nbody, 3 * model.nbody + model.nv
+    expected = {"b": slice(0, first), "a": slice(first, second), "c": slice(second, second + 1)}
+    assert slices(replace(PLAIN, **{role: terms}), model, role) == expected
 
 
 @pytest.mark.parametrize(("limit", "ends"), [(10.0, False), (1.5, True)])

@@ -1,0 +1,105 @@
+"""What `check_task` says of a sound task, and of tasks that are odd in one way each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+import pytest
+
+import ksim_envs
+from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.observations import Coordinate, Field
+from ksim_envs.tasks.resets import UniformVelocity
+from ksim_envs.tasks.rewards import Alive, Scaled
+from ksim_envs.tasks.terminations import Outside
+from ksim_envs.types import View
+from tests import tiny
+
+STIFF = tiny.BALL_ON_STICK.replace('damping="0.05"', 'damping="0.05" stiffness="1300"')
+"""A spring whose period is 2.3 timesteps: Euler is stable at half the timestep, and not at the whole."""
+CYLINDER_ON_BOX = tiny.BALL_ON_STICK.replace('type="plane" size="5 5 0.1"', 'type="box" size="5 5 0.1"').replace(
+    'type="sphere" size="0.1"', 'type="cylinder" size="0.1 0.1"'
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Always the same value."""
+
+    value: float
+
+    def __call__(self, view: View, ctx: Context):
+        return jnp.float32(self.value)
+
+
+def check(**changes):
+    return ksim_envs.check_task(replace(tiny.HOPPER_LIKE, **changes), num_envs=4, num_steps=40)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return check(privileged={"height": Coordinate(1)})
+
+
+def test_nothing_is_said_against_a_sound_task(sound):
+    assert sound.faults == sound.notes == ()
+
+
+def test_the_table_has_a_row_for_every_term_with_its_shape_and_range(sound):
+    rows = {(role, name): rest for role, name, *rest in sound.rows()}
+    assert [name for role, name in rows if role == "observations"] == ["qpos", "qvel"]
+    assert rows["observations", "qpos"][1] == "(2,)" and rows["privileged", "height"][1] == "(1,)"
+    assert rows["rewards", "alive"] == ["Alive(scale=1.0)", "()", "0 to 1"]
+    assert rows["terminations", "angle"][1:] == ["", ""]
+    assert {role for role, _ in rows} == {"observations", "privileged", "rewards", "metrics", "terminations", "resets"}
+    assert "5 observations, 2 actions, control at 33.33 Hz (3 x 0.01 s), episodes of 0.9 s" in sound.summary
+
+
+ODD = {
+    "an observation that never changes": (
+        {"observations": {"qpos": Field("qpos"), "one": Given(1.0)}},
+        "notes",
+        "observation 'one': it never changed",
+    ),
+    "numbers of an observation that never change": (
+        {"observations": {"xpos": Field("xpos")}},
+        "notes",
+        "observation 'xpos': 5 of its 9 numbers never changed",
+    ),
+    "a reward without effect": (
+        {"rewards": {"alive": Alive(1.0), "none": Scaled(0.0, Coordinate(0))}},
+        "notes",
+        "reward 'none' was always 0",
+    ),
+    "a reward out of proportion": ({"rewards": {"huge": Given(-5e4)}}, "notes", "reward 'huge' reached 5e+04"),
+    "a randomizer without effect": (
+        {"randomizers": {"tendons": tiny.ScaledField("dof_frictionloss", 0.5, 2.0)}},
+        "notes",
+        "randomizer 'tendons' changed nothing",
+    ),
+    "a reset without effect": ({"resets": {"none": UniformVelocity(0.0)}}, "notes", "reset 'none' changed nothing"),
+    "a term that is not finite": (
+        {"rewards": {"alive": Alive(1.0), "nan": Given(float("nan"))}},
+        "faults",
+        "ended as diverged: TERM",
+    ),
+    "an episode that ends at once": (
+        {"terminations": {"always": Outside(Coordinate(0), low=5.0)}},
+        "faults",
+        "Most episodes end in their first step",
+    ),
+    "a timestep that is too long": ({"model": STIFF, "terminations": {}}, "faults", "times those at half the timestep"),
+    "geoms that MJX cannot collide": ({"model": CYLINDER_ON_BOX}, "notes", "MJX cannot run the model"),
+}
+
+
+@pytest.mark.parametrize(("changes", "kind", "said"), ODD.values(), ids=ODD)
+def test_what_is_odd_is_said(changes, kind, said):
+    found = getattr(check(**changes), kind)
+    assert any(said in finding for finding in found), found
+
+
+def test_an_id_is_checked_like_a_task():
+    report = ksim_envs.check_task("ksim/InvertedPendulum-v0", num_envs=2, num_steps=10)
+    assert report.faults == () and "4 observations" in report.summary
