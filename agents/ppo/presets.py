@@ -8,12 +8,29 @@ from agents.ppo.config import PPOConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     "ksim/Humanoid-v0": {"total_env_steps": 20_000_000, "contact_spread": 0.3},
+    "ksim/HalfCheetah-v0": {"total_env_steps": 10_000_000, "num_envs": 512},
     "ksim/Hopper-v0": {
         "total_env_steps": 6_000_000,
         "num_envs": 512,
         "contact_spread": 0.3,
         "gamma": 0.997,  # falling soon while jumping far is a trap for shorter horizons
         "reward_scale": 0.03,
+        "final_learning_rate": 5e-5,
+    },
+    "ksim/Walker2d-v0": {
+        "total_env_steps": 8_000_000,
+        "num_envs": 512,
+        "contact_spread": 0.3,
+        "gamma": 0.997,
+        "reward_scale": 0.03,
+    },
+    "ksim/Reacher-v0": {"total_env_steps": 3_000_000, "num_envs": 512, "gamma": 0.95, "reward_scale": 1.0},
+    "ksim/InvertedPendulum-v0": {
+        "total_env_steps": 1_000_000,
+        "num_envs": 256,
+        "num_env_states_per_minibatch": 1024,
+        "num_minibatches": 8,
+        "eval_interval_env_steps": 100_000,
     },
 }
 """For each task, the settings that differ from the defaults."""
