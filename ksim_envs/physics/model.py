@@ -18,6 +18,11 @@ from ksim_envs.errors import InvalidConfigError, unknown_name
 
 DYNAMICS = ("fast", "gymnasium")
 GYMNASIUM_PREFIX = "gymnasium:"
+SHELVES = {
+    GYMNASIUM_PREFIX: Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets",
+    "ksim:": Path(__file__).parents[1] / "tasks" / "assets",
+}
+"""What a source may begin with instead of a folder, and the folder that it stands for."""
 MAX_CONTACT_POINTS = "max_contact_points"
 """The custom numeric by which a model tells MJX how many contacts to keep."""
 RUNGE_KUTTA = mujoco.mjtIntegrator.mjINT_RK4
@@ -33,19 +38,20 @@ def load_model(
     """Compile a model.
 
     Args:
-        source: a path to an MJCF file, `"gymnasium:NAME.xml"` for one of the installed Gymnasium's own, or MJCF text.
+        source: a path to an MJCF or URDF file, `"ksim:NAME.xml"` for one of this package's robots,
+            `"gymnasium:NAME.xml"` for one of the installed Gymnasium's models, or MJCF text.
         dynamics: `"gymnasium"` keeps the file's integrator and solver; `"fast"` takes Euler instead of RK4, and Newton,
             and changes neither masses, joints, actuators, timestep nor contact pairs.
         reads: the view's fields that will be read; `cfrc_ext` needs help from the model (see `ask_for_cfrc_ext`).
         max_contact_points: contacts of each dimension that MJX keeps, the deepest; None for what the file says, or all.
-        edit: changes the model before it is compiled.
+        edit: changes the model before it is compiled, for example by adding actuators to one that has none.
 
     Returns:
         The model.
 
     Raises:
-        UnknownNameError: the dynamics or the Gymnasium model does not exist.
-        InvalidConfigError: the file is missing, is not valid MJCF, or its timestep or actuators cannot be used.
+        UnknownNameError: there are no such dynamics, or no such model in this package or in Gymnasium.
+        InvalidConfigError: the file is missing, is not valid, or its timestep or actuators cannot be used.
     """
     check_dynamics(dynamics)
     with quiet_mujoco(), warnings.catch_warnings():
@@ -175,12 +181,11 @@ def needs_derived_constants(names: frozenset[str]) -> bool:
 
 
 def _read_spec(source: str) -> mujoco.MjSpec:
+    path = None if _is_text(source) else _path(source)
     try:
-        if source.lstrip().startswith("<"):
-            return mujoco.MjSpec.from_string(source)
-        return mujoco.MjSpec.from_file(str(_path(source)))
+        return mujoco.MjSpec.from_file(str(path)) if path else mujoco.MjSpec.from_string(source)
     except ValueError as error:
-        raise InvalidConfigError(f"The model {_shown(source)} is not valid MJCF: {error}") from error
+        raise InvalidConfigError(f"The model {_shown(source)} is not valid MJCF or URDF: {error}") from error
 
 
 def _compiled(spec: mujoco.MjSpec, source: str) -> mujoco.MjModel:
@@ -191,16 +196,18 @@ def _compiled(spec: mujoco.MjSpec, source: str) -> mujoco.MjModel:
 
 
 def _path(source: str) -> Path:
-    if not source.startswith(GYMNASIUM_PREFIX):
-        path = Path(source)
-        if not path.is_file():
-            raise InvalidConfigError(f"There is no model file at {source!r}; give the path of an existing MJCF file.")
-        return path
-    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-    name = source.removeprefix(GYMNASIUM_PREFIX)
-    if not (folder / name).is_file():
-        raise unknown_name("model of the installed Gymnasium", name, (file.name for file in folder.glob("*.xml")))
-    return folder / name
+    """The absolute path; from a relative one MuJoCo does not find what an included file includes."""
+    for prefix, folder in SHELVES.items():
+        if source.startswith(prefix):
+            path = folder / source.removeprefix(prefix)
+            if path.parent != folder or not path.is_file():
+                known = (prefix + file.name for file in folder.glob("*.xml"))
+                raise unknown_name("model", source, known)
+            return path
+    path = Path(source).absolute()
+    if not path.is_file():
+        raise InvalidConfigError(f"There is no model file at {source!r}; give the path of an MJCF or URDF file.")
+    return path
 
 
 def _checked(model: mujoco.MjModel, source: str) -> mujoco.MjModel:
@@ -209,9 +216,16 @@ def _checked(model: mujoco.MjModel, source: str) -> mujoco.MjModel:
             f"The model {_shown(source)} has timestep {model.opt.timestep} s; it must be positive and finite."
         )
     if model.nu == 0:
-        raise InvalidConfigError(f"The model {_shown(source)} has no actuator; add at least one under <actuator>.")
+        raise InvalidConfigError(
+            f"The model {_shown(source)} has no actuator; add at least one under <actuator>, or let the "
+            "task add some (an actuator term that does so, or Task.edits)."
+        )
     return model
 
 
+def _is_text(source: str) -> bool:
+    return source.lstrip().startswith("<")
+
+
 def _shown(source: str) -> str:
-    return "given as text" if source.lstrip().startswith("<") else repr(source)
+    return "given as text" if _is_text(source) else repr(source)

@@ -29,7 +29,7 @@ class Task:
     """A complete task. Build it from terms; register it with `ksim_envs.register`."""
 
     model: str
-    """Path of an MJCF file, `"gymnasium:NAME.xml"`, or MJCF text."""
+    """Path of an MJCF or URDF file, `"ksim:NAME.xml"`, `"gymnasium:NAME.xml"`, or MJCF text."""
     frame_skip: int
     """Physics substeps in a control step."""
     episode_length: int

@@ -1,0 +1,134 @@
+"""Our robots: where their models are, what tasks call their parts, which motors drive them and with which gains.
+
+The figures are those of the sources that the models in `assets/` name. Names of joints may be patterns, as everywhere
+in tasks; a later entry overrides an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ksim_envs.tasks.context import Names
+
+
+@dataclass(frozen=True)
+class JointGains:
+    """A joint's PD controller: `torque = clip(kp * (target - angle) - kd * speed, +-max_torque)`."""
+
+    kp: float
+    """N m/rad."""
+    kd: float
+    """N m s/rad."""
+    max_torque: float
+    """N m."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Robot:
+    """One of the package's robots."""
+
+    model: str
+    """The source of the model, for `Task.model`."""
+    frame_skip: int
+    """Physics substeps in 20 ms, the control period of the published examples."""
+    start: str
+    """The keyframe to begin an episode with: standing, or as near to it as there is an equilibrium."""
+    feet: Names
+    """Bodies of the left and the right foot. Sites and the sensors' prefix are `left_foot` and `right_foot`."""
+    foot_geoms: tuple[Names, Names]
+    """Geoms of the left and the right foot that touch the floor. They decide the friction with it."""
+    motors: Mapping[str, str]
+    """From joints to K-Scale's name of their motor's type; empty where the motors are none that one can buy."""
+    published_gains: Mapping[str, JointGains]
+    """Those of the robot's published walking example. A policy must keep the balance: no pose is stable with them."""
+    holding_gains: Mapping[str, JointGains]
+    """With these a fixed target holds `start` where that is possible, and no joint shivers at the model's timestep."""
+    action_scale: float = 0.5
+    """rad between the targets for the actions 0 and 1; ours."""
+
+
+KBOT = Robot(
+    model="ksim:kbot.xml",
+    frame_skip=5,
+    start="standing",
+    feet=("left_foot", "right_foot"),
+    foot_geoms=(("left_foot_inner", "left_foot_outer"), ("right_foot_inner", "right_foot_outer")),
+    motors={
+        "dof_*_00": "robstride_00",
+        "dof_*_02": "robstride_02",
+        "dof_*_03": "robstride_03",
+        "dof_*_04": "robstride_04",
+    },
+    published_gains={
+        "dof_*_hip_pitch_04": JointGains(kp=150.0, kd=24.722, max_torque=84.0),
+        "dof_*_hip_roll_03": JointGains(kp=200.0, kd=26.387, max_torque=42.0),
+        "dof_*_hip_yaw_03": JointGains(kp=100.0, kd=3.419, max_torque=42.0),
+        "dof_*_knee_04": JointGains(kp=150.0, kd=8.654, max_torque=84.0),
+        "dof_*_ankle_02": JointGains(kp=40.0, kd=0.99, max_torque=11.9),
+        "dof_*_shoulder_pitch_03": JointGains(kp=100.0, kd=8.284, max_torque=42.0),
+        "dof_*_shoulder_roll_03": JointGains(kp=100.0, kd=8.257, max_torque=42.0),
+        "dof_*_shoulder_yaw_02": JointGains(kp=40.0, kd=0.945, max_torque=11.9),
+        "dof_*_elbow_02": JointGains(kp=40.0, kd=1.266, max_torque=11.9),
+        "dof_*_wrist_00": JointGains(kp=20.0, kd=0.295, max_torque=9.8),
+    },
+    holding_gains={
+        "dof_*_hip_pitch_04": JointGains(kp=500.0, kd=20.0, max_torque=120.0),
+        "dof_*_hip_roll_03": JointGains(kp=500.0, kd=20.0, max_torque=60.0),
+        "dof_*_hip_yaw_03": JointGains(kp=500.0, kd=5.0, max_torque=60.0),
+        "dof_*_knee_04": JointGains(kp=500.0, kd=20.0, max_torque=120.0),
+        "dof_*_ankle_02": JointGains(kp=300.0, kd=1.5, max_torque=17.0),
+        "dof_*_shoulder_*_03": JointGains(kp=100.0, kd=8.3, max_torque=60.0),
+        "dof_*_shoulder_yaw_02": JointGains(kp=40.0, kd=0.9, max_torque=17.0),
+        "dof_*_elbow_02": JointGains(kp=40.0, kd=1.3, max_torque=17.0),
+        "dof_*_wrist_00": JointGains(kp=20.0, kd=0.3, max_torque=14.0),
+    },
+)
+"""K-Bot headless, 20 joints. The published example multiplies these gains by 1.4 and the limits by 1.5."""
+
+ZBOT = Robot(
+    model="ksim:zbot.xml",
+    frame_skip=5,
+    start="standing",
+    feet=("left_foot", "right_foot"),
+    foot_geoms=("left_foot", "right_foot"),
+    motors={"*": "feetech_sts3250", "*_elbow_*": "feetech_sts3215_12v", "*_gripper_*": "feetech_sts3215_12v"},
+    published_gains={
+        "*": JointGains(kp=31.244, kd=104.594, max_torque=8.4547),
+        "*_shoulder_*": JointGains(kp=22.723, kd=26.148, max_torque=8.4547),
+        "*_elbow_*": JointGains(kp=14.249, kd=16.398, max_torque=5.4464),
+        "*_gripper_*": JointGains(kp=14.249, kd=16.398, max_torque=5.4464),
+    },
+    holding_gains={
+        "*": JointGains(kp=31.244, kd=0.0, max_torque=8.4547),
+        "*_shoulder_*": JointGains(kp=22.723, kd=0.0, max_torque=8.4547),
+        "*_elbow_*": JointGains(kp=14.249, kd=0.0, max_torque=5.4464),
+        "*_gripper_*": JointGains(kp=14.249, kd=0.0, max_torque=5.4464),
+    },
+)
+"""Z-Bot, 20 joints. Its servos' registers kp 22 and kd 12 (arms 16 and 3) in SI units. Such a kd needs timesteps below
+0.8 ms; without it the servos' own damping, which is in the model, is enough."""
+
+HUMANOID = Robot(
+    model="ksim:humanoid.xml",
+    frame_skip=5,
+    start="balanced_slight_bend",
+    feet=("foot_left", "foot_right"),
+    foot_geoms=("foot_left", "foot_right"),
+    motors={},
+    published_gains={
+        "*": JointGains(kp=2000.0, kd=40.0, max_torque=40.0),
+        "hip_y_*": JointGains(kp=6000.0, kd=120.0, max_torque=120.0),
+        "knee_*": JointGains(kp=4000.0, kd=80.0, max_torque=80.0),
+        "shoulder*": JointGains(kp=1000.0, kd=20.0, max_torque=20.0),
+    },
+    holding_gains={
+        "*": JointGains(kp=500.0, kd=10.0, max_torque=40.0),
+        "hip_y_*": JointGains(kp=500.0, kd=10.0, max_torque=120.0),
+        "knee_*": JointGains(kp=500.0, kd=10.0, max_torque=80.0),
+        "shoulder*": JointGains(kp=20.0, kd=2.0, max_torque=20.0),
+        "elbow_*": JointGains(kp=20.0, kd=2.0, max_torque=40.0),
+    },
+)
+"""The default humanoid, 17 joints. It has a ball for each foot, so it falls from where it starts, an unstable
+equilibrium, while its joints hold the pose. The published kp 50 and kd 1 are for controls, which gears make torques."""
