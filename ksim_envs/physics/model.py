@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.physics.model_files import check_files, read_xml
 
 DYNAMICS = ("fast", "gymnasium")
 GYMNASIUM_PREFIX = "gymnasium:"
@@ -39,7 +40,8 @@ def load_model(
 
     Args:
         source: a path to an MJCF or URDF file, `"ksim:NAME.xml"` for one of this package's robots,
-            `"gymnasium:NAME.xml"` for one of the installed Gymnasium's models, or MJCF text.
+            `"gymnasium:NAME.xml"` for one of the installed Gymnasium's models, or MJCF text. Files that the model
+            refers to must lie in its folder or below, those of a text in the working directory or below.
         dynamics: `"gymnasium"` keeps the file's integrator and solver; `"fast"` takes Euler instead of RK4, and Newton,
             and changes neither masses, joints, actuators, timestep nor contact pairs.
         reads: the view's fields that will be read; `cfrc_ext` needs help from the model (see `ask_for_cfrc_ext`).
@@ -51,7 +53,8 @@ def load_model(
 
     Raises:
         UnknownNameError: there are no such dynamics, or no such model in this package or in Gymnasium.
-        InvalidConfigError: the file is missing, is not valid, or its timestep or actuators cannot be used.
+        InvalidConfigError: the file is missing, refers to files elsewhere, is not valid, or its timestep or actuators
+            cannot be used.
     """
     check_dynamics(dynamics)
     with quiet_mujoco(), warnings.catch_warnings():
@@ -182,6 +185,7 @@ def needs_derived_constants(names: frozenset[str]) -> bool:
 
 def _read_spec(source: str) -> mujoco.MjSpec:
     path = None if _is_text(source) else _path(source)
+    check_files(read_xml(path) if path else source, path.parent if path else Path.cwd(), _shown(source))
     try:
         return mujoco.MjSpec.from_file(str(path)) if path else mujoco.MjSpec.from_string(source)
     except ValueError as error:
