@@ -7,6 +7,7 @@ folder that it came in.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def check_files(text: str, folder: Path, shown: str) -> None:
     Raises:
         InvalidConfigError: a path leads out of the folder, or the model or a file that it includes is not XML.
     """
-    _Check(allowed=folder.resolve(), shown=shown, seen=set()).model(text, folder)
+    _Check(allowed=Path(os.path.realpath(folder)), shown=shown, seen=set()).model(text, folder)
 
 
 def read_xml(path: Path) -> str:
@@ -91,7 +92,8 @@ class _Check:
         Raises:
             InvalidConfigError: that is not in the allowed folder.
         """
-        real = [candidate.resolve() for candidate in candidates]
+        plain = [os.path.normpath(candidate) for candidate in candidates]  # "link/.." is away, as in MuJoCo's paths
+        real = [Path(os.path.realpath(candidate)) for candidate in (*plain, *candidates)]
         real = [candidate for candidate in real if candidate.exists()] or real
         for candidate in real:
             if not candidate.is_relative_to(self.allowed):

@@ -2,6 +2,10 @@
 
 The figures are those of the sources that the models in `assets/` name. Names of joints may be patterns, as everywhere
 in tasks; a later entry overrides an earlier one.
+
+All robots have a root body `torso` with the sites `base_site` (x forward, z up) and `imu_site` (as the board is
+mounted), sites `left_foot` and `right_foot`, and the same sensors on these; a geom `floor`; and keyframes `neutral`,
+with all joints at zero, and `standing`. They do not touch themselves, and the friction is that of their own geoms.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ class Robot:
     motors: Mapping[str, str]
     """From joints to K-Scale's name of their motor's type; empty where the motors are none that one can buy."""
     published_gains: Mapping[str, JointGains]
-    """Those of the robot's published walking example. A policy must keep the balance: no pose is stable with them."""
+    """Those of the robot's published walking example, which leave the balance to the policy."""
     holding_gains: Mapping[str, JointGains]
     """With these a fixed target holds `start` where that is possible, and no joint shivers at the model's timestep."""
     action_scale: float = 0.5

@@ -158,6 +158,22 @@ def test_a_link_to_a_folder_outside_is_refused(folder):
         load_model(source, "fast")
 
 
+def test_dots_behind_a_link_lead_where_mujoco_goes(folder):
+    (folder / "near" / "deep").mkdir(parents=True)
+    (folder / "link").symlink_to("near/deep")
+    write_obj(folder / "secret.obj")  # where the link's own parents would lead
+    source = write(folder, asset='<mesh name="a" file="link/../../secret.obj"/>')
+    with pytest.raises(InvalidConfigError, match="link"):
+        load_model(source, "fast")
+
+
+def test_links_in_a_circle_are_no_file(folder):
+    (folder / "a.obj").symlink_to("b.obj")
+    (folder / "b.obj").symlink_to("a.obj")
+    with pytest.raises(InvalidConfigError, match="a.obj"):
+        load_model(write(folder, asset='<mesh name="a" file="a.obj"/>'), "fast")
+
+
 @pytest.mark.parametrize("name", ["include", "model"])
 def test_what_an_included_or_attached_file_refers_to_is_checked_too(folder, name):
     root = "mujocoinclude" if name == "include" else "mujoco"
