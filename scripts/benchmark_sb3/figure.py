@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, ScalarFormatter
 
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.results import Result
@@ -31,6 +31,9 @@ def draw(groups: Mapping[str, Sequence[Result]], path: Path, title: str) -> None
     by_steps.set_ylabel("return in Gymnasium's env, without noise")
     by_time.set_xlabel("wall-clock time without evaluations [s]")
     by_time.set_xscale("log")
+    by_time.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    by_time.xaxis.set_major_formatter(ScalarFormatter())
+    by_time.xaxis.set_minor_formatter(NullFormatter())
     for axes in (by_steps, by_time):
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontweight="bold")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,18 +28,16 @@ TIMES = (15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 Group = dict[str, list[Result]]
 
 METHOD = """\
-Each contestant has the number of envs, and of torch's threads, with which it trains fastest on this machine
-(`settings.csv`). `sb3_zoo` has rl-baselines3-zoo's hyperparameters, and `ksim_preset` is `ksim train ID`, with its own
-number of env steps. All others share one set: {common}. Networks have the same sizes everywhere. SB3 and SBX normalize
-observations and rewards (`VecNormalize`); ours normalizes observations, and has its preset's factor on rewards and
-spread of contacts. Our envs have `dynamics="fast"` and staggered first episodes.
+Each contestant has the number of envs, and of torch's threads, with which it trains fastest on this machine (see
+`settings.csv`), if none was asked for. `sb3_zoo` has rl-baselines3-zoo's hyperparameters, and `ksim_preset` is
+`ksim train ID`, with its own number of env steps. All others share one set: {common}. Networks have the same sizes
+everywhere. SB3 and SBX normalize observations and rewards (`VecNormalize`); ours normalizes observations, and has its
+preset's factor on rewards and spread of contacts. Our envs have `dynamics="fast"` and staggered first episodes.
 
 Returns are those of the policy without noise in Gymnasium's own v5 env, whoever trained it, from the same first states.
 Time is wall-clock: set-up, compilation and training, without imports and evaluations. Rates of collection and training
 are those after compilation; the rate of stepping is that of the envs alone, under random actions. Cells have the mean
-over the seeds, and in brackets the range; rates and seconds have the median.""".format(
-    common=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(COMMON).items())
-)
+over the seeds, and in brackets the range; rates and seconds have the median."""
 
 
 def write(plan: Plan, folder: Path) -> str:
@@ -48,7 +47,14 @@ def write(plan: Plan, folder: Path) -> str:
     _write_csv(folder / "returns.csv", [{**_identity(one), **row} for one in found for row in one.evaluations])
     _write_csv(folder / "runs.csv", [_run(one) for one in found])
     _write_csv(folder / "settings.csv", list(_settings(plan)))
-    lines = ["# Training with SB3 and SBX on Gymnasium's envs, and with SB3 and our PPO on ours", "", METHOD, ""]
+    common = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(COMMON).items())
+    method = [textwrap.fill(each, 130) for each in METHOD.format(common=common).split("\n\n")]
+    lines = [
+        "# Training with SB3 and SBX on Gymnasium's envs, and with SB3 and our PPO on ours",
+        "",
+        "\n\n".join(method),
+        "",
+    ]
     if missing:
         lines += [f"**Not complete: {len(missing)} trainings are missing:** {', '.join(missing)}.", ""]
     for task in plan.tasks:
@@ -71,7 +77,11 @@ def _section(task: str, groups: Group, budget: int) -> list[str]:
     lines = [f"## {gymnasium_id(task)}", "", f"![Returns]({task}.png)", "", "Env steps per second:", ""]
     lines += _table(_rates(name, group) for name, group in groups.items())
     if reference:
-        lines += ["", f"Against {CONTESTANTS[reference].label} (± standard error):", ""]
+        lines += [
+            "",
+            f"Return minus that of {CONTESTANTS[reference].label} (± standard error), and speed over its:",
+            "",
+        ]
         lines += _table(_against(name, groups[name], groups[reference], budget) for name in groups)
     lines += ["", "Return at equal env steps:", ""]
     steps = {f"{share * budget:,.0f}": share * budget for share in SHARES}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
 from collections.abc import Callable
 from typing import Any
@@ -112,14 +111,13 @@ def _dummy(recipe: Recipe) -> VecEnv:
 
 def _subproc(recipe: Recipe) -> VecEnv:
     assert recipe.num_envs is not None
-    # The workers then fork a process that has imported all this, instead of importing it each.
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    # Not "forkserver": the time that its workers take would not be counted as this process's, but as others'.
     return make_vec_env(
         gymnasium_id(recipe.task),
         recipe.num_envs,
         seed=recipe.seed,
         vec_env_cls=SubprocVecEnv,
-        vec_env_kwargs={"start_method": "forkserver"},
+        vec_env_kwargs={"start_method": "spawn"},
     )
 
 

@@ -93,10 +93,11 @@ def command(folder, *words):
 
 
 @needs_sb3
+@pytest.mark.slow
 def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tmp_path):
     first = tmp_path / "Hopper" / "sb3_dummy_seed0.jsonl"
     process = subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while not (first.exists() and '"evaluation"' in first.read_text()):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.01)
