@@ -1,0 +1,112 @@
+"""What SB3's adapter adds to a step of the vector env, and what many time limits in one step do to SB3.
+
+Vector env and adapter step the same physics under the same actions, in turn, each first every other time; the median of
+the pairs' differences counts. How many episodes end in a step matters, so there are two cases: random actions, under
+which a Humanoid falls after some 25 steps, and the same task without falling, where only time limits end episodes, a
+share of them in each step because first episodes are staggered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from ksim_envs import KsimVectorEnv, Task, get_task
+from ksim_envs.adapters.sb3 import KsimVecEnv
+
+NUM_ACTIONS = 16
+NUM_WARM_UPS = 40
+
+
+def main(task_id: str, num_envs: int, num_pairs: int) -> int:
+    """Measure, and print."""
+    falling, lasting = get_task(task_id), replace(get_task(task_id), terminations={})
+    for name, task in ((f"{task_id}, random actions", falling), (f"{task_id} that never falls", lasting)):
+        print(f"{name}, {num_envs:,} envs: {cost(task, num_envs, num_pairs)}", flush=True)
+    for staggers in (False, True):
+        kind = "staggered" if staggers else "that end together"
+        print(f"SB3 collecting, with first episodes {kind}: {spike(lasting, num_envs, staggers)}", flush=True)
+    return 0
+
+
+def cost(task: Task, num_envs: int, num_pairs: int) -> str:
+    """The adapter's cost of a step, in words."""
+    bare = _make(task, num_envs, stagger=True)
+    adapted = KsimVecEnv(_make(task, num_envs, stagger=True))
+    bare.reset(seed=[*range(num_envs)])
+    adapted.seed(0)
+    adapted.reset()
+    space = bare.action_space
+    assert space.shape is not None
+    actions = np.random.default_rng(0).uniform(-1, 1, (NUM_ACTIONS, *space.shape)).astype(np.float32)
+    seconds: list[tuple[float, float]] = []
+    num_ended = 0
+    for number in range(NUM_WARM_UPS + num_pairs):
+        action = actions[number % NUM_ACTIONS]
+        contestants: list[Callable[[Any], Any]] = [bare.step, adapted.step]
+        pair = [0.0, 0.0]
+        for which in (0, 1) if number % 2 else (1, 0):
+            started = time.perf_counter()
+            results = contestants[which](action)
+            pair[which] = time.perf_counter() - started
+            if which == 1 and number >= NUM_WARM_UPS:
+                num_ended += int(results[2].sum())
+        if number >= NUM_WARM_UPS:
+            seconds.append((pair[0], pair[1]))
+    alone, whole = (np.array(times) * 1e3 for times in zip(*seconds, strict=True))
+    low, middle, high = np.percentile(whole - alone, (25, 50, 75))
+    bare.close()
+    adapted.close()
+    return (
+        f"vector env {np.median(alone):.2f} ms a step; the adapter adds {middle:.2f} ms (quartiles {low:.2f} and "
+        f"{high:.2f}, {num_pairs} pairs); {num_ended / num_pairs:.1f} episodes end in a step"
+    )
+
+
+def spike(task: Task, num_envs: int, staggers: bool) -> str:
+    """How long SB3's steps take while all episodes come to their time limit, in words."""
+    env = KsimVecEnv(_make(task, num_envs, stagger=staggers))
+    torch.set_num_threads(1)
+    num_steps = 48
+    model = PPO("MlpPolicy", env, n_steps=num_steps, batch_size=num_envs, n_epochs=1, device="cpu", seed=0)
+    watch = _StepTimes(env, None if staggers else env.env.episode_length - num_steps // 2)
+    model.learn(2 * num_steps * num_envs, callback=watch)
+    env.close()
+    milliseconds = 1e3 * np.array(watch.seconds)
+    longest, median = milliseconds.max(), np.median(milliseconds)
+    return f"the longest of {len(milliseconds)} steps took {longest:.1f} ms, the median {median:.1f} ms"
+
+
+class _StepTimes(BaseCallback):
+    """Seconds of each step of the second rollout; all episodes are put where they end in its middle, if asked."""
+
+    def __init__(self, env: KsimVecEnv, episode_steps: int | None) -> None:
+        super().__init__()
+        self._env, self._episode_steps = env, episode_steps
+        self._num_rollouts = 0
+        self._mark: float | None = None
+        self.seconds: list[float] = []
+
+    def _on_rollout_start(self) -> None:
+        self._num_rollouts += 1
+        self._mark = None
+        if self._num_rollouts == 2 and self._episode_steps is not None:
+            self._env.env.episode_steps = np.full(self._env.num_envs, self._episode_steps)
+
+    def _on_step(self) -> bool:
+        now = time.perf_counter()
+        if self._num_rollouts == 2 and self._mark is not None:
+            self.seconds.append(now - self._mark)
+        self._mark = now
+        return True
+
+
+def _make(task: Task, num_envs: int, *, stagger: bool) -> KsimVectorEnv:
+    return KsimVectorEnv(task, num_envs, autoreset_mode="SAME_STEP", stagger_first_episodes=stagger)

@@ -1,0 +1,97 @@
+"""Our PPO."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from agents.ppo import PPOConfig, preset
+from agents.ppo.policy import Policy
+from agents.ppo.run import training_task
+from agents.ppo.trainer import Trainer
+from ksim_envs import make_functional
+from scripts.benchmark_sb3.contestants import Listener, Recipe
+from scripts.benchmark_sb3.settings import ksim_id
+
+
+class KsimLearner:
+    """A `Learner`."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Make the envs; nothing is compiled yet."""
+        task_id, config = ksim_id(recipe.task), _config(recipe)
+        core = make_functional(training_task(task_id, config), config.num_envs, backend=config.backend)
+        self._trainer = Trainer(core, config)
+        self._state: Any = None
+
+    def train(self, listener: Listener) -> None:
+        """Train from the beginning to the end of the budget; the first rollout only measures the observations."""
+        trainer = self._trainer
+        self._state = jax.block_until_ready(trainer.start())
+        listener.collected()
+        listener.learned(trainer.env_steps(self._state))
+        while trainer.env_steps(self._state) < trainer.total_env_steps:
+            collected = jax.block_until_ready(trainer.collect(self._state))
+            listener.collected()
+            self._state, _ = jax.block_until_ready(trainer.learn(*collected))
+            listener.learned(trainer.env_steps(self._state))
+
+    def policy(self) -> Policy:
+        """The policy as it is, without noise."""
+        return Policy(self._trainer.policies(self._state)[0])
+
+    def step_rate(self, seconds: float) -> float:
+        """Env steps per second of the functional core, in a compiled loop."""
+        core, length = self._trainer.core, self._trainer.config.rollout_length
+        low_A, high_A = core.action_bounds
+
+        @jax.jit
+        def run(state: Any, key: Any) -> Any:
+            def step(state: Any, key: Any) -> tuple[Any, None]:
+                action_EA = jax.random.uniform(key, (core.num_envs, core.num_actions), minval=low_A, maxval=high_A)
+                return core.step(state, action_EA)[0], None
+
+            return jax.lax.scan(step, state, jax.random.split(key, length))[0]
+
+        key = jax.random.key(0)
+        state = jax.block_until_ready(run(jax.jit(core.reset)(core.keys(0)), key))
+        num_steps, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds:
+            state = jax.block_until_ready(run(state, jax.random.fold_in(key, num_steps)))
+            num_steps += length
+        return core.num_envs * num_steps / elapsed
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def _config(recipe: Recipe) -> PPOConfig:
+    """The preset; or of it only what belongs to the task, and the hyperparameters."""
+    usual, given = preset(ksim_id(recipe.task)), recipe.hyperparameters
+    if given is None:
+        return replace(usual, seed=recipe.seed, total_env_steps=recipe.env_steps)
+    assert recipe.num_envs is not None
+    return PPOConfig(
+        seed=recipe.seed,
+        total_env_steps=recipe.env_steps,
+        num_envs=recipe.num_envs,
+        num_env_states_per_minibatch=given.minibatch_size,
+        num_minibatches=given.dataset_size // given.minibatch_size,
+        num_epochs=given.num_epochs,
+        contact_spread=usual.contact_spread,
+        learning_rate=given.learning_rate,
+        final_learning_rate=given.final_learning_rate,
+        max_grad_norm=given.max_grad_norm,
+        gamma=given.gamma,
+        gae_lambda=given.gae_lambda,
+        clip_ratio=given.clip_ratio,
+        value_loss_coef=given.value_loss_coef,
+        entropy_coef=given.entropy_coef,
+        reward_scale=usual.reward_scale,
+        hidden_sizes=given.hidden_sizes,
+        activation=given.activation,
+        initial_std=given.initial_std,
+    )

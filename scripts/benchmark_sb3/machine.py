@@ -1,0 +1,40 @@
+"""What a reader must know to compare numbers: the machine and the versions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from ksim_envs import bench
+
+FACTS = ("processor", "cores", "python", "mujoco", "gymnasium", "jax", "jaxlib", "numpy")
+PACKAGES = ("torch", "stable-baselines3", "sbx-rl")
+
+
+def machine() -> dict[str, str]:
+    """Facts by name."""
+    known = bench.method()
+    return {
+        **{name: known[name] for name in FACTS},
+        **{name: _version(name) for name in PACKAGES},
+        "ksim-envs": _commit(),
+        "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    folder = Path(__file__).parent
+    try:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return metadata.version("ksim-envs")

@@ -1,0 +1,138 @@
+"""The tasks, and the hyperparameters with which they are learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Of PPO, as SB3, SBX and ours have them."""
+
+    dataset_size: int
+    """Env steps in one iteration, of all envs together."""
+    minibatch_size: int
+    num_epochs: int
+    learning_rate: float
+    final_learning_rate: float
+    """At the end of a linear schedule."""
+    gamma: float
+    gae_lambda: float
+    clip_ratio: float
+    entropy_coef: float
+    value_loss_coef: float
+    max_grad_norm: float
+    initial_std: float
+    """Of the actions, in units of half their range."""
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    """Of the actor, and of the critic."""
+    activation: Literal["tanh", "relu"]
+    has_orthogonal_init: bool
+    """Only SB3 and SBX ask for this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """A task of Gymnasium's and ours."""
+
+    env_steps: int
+    """Budget at which returns are compared."""
+    thresholds: tuple[int, ...]
+    """Returns whose first time is reported."""
+    published: Hyperparameters
+    """Those of rl-baselines3-zoo for the v4 task, hyperparams/ppo.yml at commit 208b6fd; it has one env."""
+
+
+COMMON = Hyperparameters(
+    dataset_size=2048,
+    minibatch_size=256,
+    num_epochs=10,
+    learning_rate=3e-4,
+    final_learning_rate=3e-5,
+    gamma=0.99,
+    gae_lambda=0.95,
+    clip_ratio=0.2,
+    entropy_coef=0.0,
+    value_loss_coef=0.5,
+    max_grad_norm=0.5,
+    initial_std=0.5,
+    activation="tanh",
+    has_orthogonal_init=True,
+)
+"""SB3's defaults but for the schedule, a larger minibatch, larger networks and less noise at first, each of which
+SB3's own published hyperparameters have too."""
+
+TASKS: dict[str, TaskSettings] = {
+    "Hopper": TaskSettings(
+        env_steps=1_000_000,
+        thresholds=(1000, 2000, 3000),
+        published=Hyperparameters(
+            dataset_size=512,
+            minibatch_size=32,
+            num_epochs=5,
+            learning_rate=9.80828e-05,
+            final_learning_rate=9.80828e-05,
+            gamma=0.999,
+            gae_lambda=0.99,
+            clip_ratio=0.2,
+            entropy_coef=0.00229519,
+            value_loss_coef=0.835671,
+            max_grad_norm=0.7,
+            initial_std=math.exp(-2),
+            activation="relu",
+            has_orthogonal_init=False,
+        ),
+    ),
+    "HalfCheetah": TaskSettings(
+        env_steps=1_000_000,
+        thresholds=(1000, 2000, 4000),
+        published=Hyperparameters(
+            dataset_size=512,
+            minibatch_size=64,
+            num_epochs=20,
+            learning_rate=2.0633e-05,
+            final_learning_rate=2.0633e-05,
+            gamma=0.98,
+            gae_lambda=0.92,
+            clip_ratio=0.1,
+            entropy_coef=0.000401762,
+            value_loss_coef=0.58096,
+            max_grad_norm=0.8,
+            initial_std=math.exp(-2),
+            activation="relu",
+            has_orthogonal_init=False,
+        ),
+    ),
+    "Humanoid": TaskSettings(
+        env_steps=3_000_000,
+        thresholds=(500, 1000, 5000),
+        published=Hyperparameters(
+            dataset_size=512,
+            minibatch_size=256,
+            num_epochs=5,
+            learning_rate=3.56987e-05,
+            final_learning_rate=3.56987e-05,
+            gamma=0.95,
+            gae_lambda=0.9,
+            clip_ratio=0.3,
+            entropy_coef=0.00238306,
+            value_loss_coef=0.431892,
+            max_grad_norm=2.0,
+            initial_std=math.exp(-2) / 0.4,  # the zoo's is in units of the action, which ends at 0.4
+            activation="relu",
+            has_orthogonal_init=False,
+        ),
+    ),
+}
+
+
+def gymnasium_id(task: str) -> str:
+    """Gymnasium's own version of a task."""
+    return f"{task}-v5"
+
+
+def ksim_id(task: str) -> str:
+    """Ours."""
+    return f"ksim/{task}-v0"
