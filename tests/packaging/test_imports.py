@@ -24,7 +24,7 @@ LAYERS = (
     ("vector_env", "single_env"),
     ("registration",),
     ("probe",),
-    ("wrappers", "checker", "adapters", "bench", "doctor"),
+    ("wrappers", "checker", "task_checker", "adapters", "bench", "doctor"),
     ("",),  # ksim_envs itself: the public names
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
