@@ -186,8 +186,8 @@ def _constants(core: Core, record: _Record) -> Iterator[str]:
 def _rewards(task: Task, record: _Record) -> Iterator[str]:
     for name in task.rewards:
         low, high = record.info_TE[name].min(), record.info_TE[name].max()
-        if low == high == 0:
-            yield f"reward {name!r} was always 0: it had no effect."
+        if low == high:
+            yield f"reward {name!r} was always {low:g}: it had no effect."
         elif max(-low, high) > LARGE_REWARD:
             yield f"reward {name!r} reached {max(-low, high):.4g} in a step; scale it down, or set reward_scale in PPO."
 

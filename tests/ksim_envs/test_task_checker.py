@@ -72,6 +72,11 @@ ODD = {
         "notes",
         "reward 'none' was always 0",
     ),
+    "a reward that nothing changes": (
+        {"rewards": {"alive": Alive(1.0), "one": Given(-1.0)}},
+        "notes",
+        "reward 'one' was always -1",
+    ),
     "a reward out of proportion": ({"rewards": {"huge": Given(-5e4)}}, "notes", "reward 'huge' reached 5e+04"),
     "a randomizer without effect": (
         {"randomizers": {"tendons": tiny.ScaledField("dof_frictionloss", 0.5, 2.0)}},
