@@ -187,8 +187,8 @@ def _rewards(task: Task, record: _Record) -> Iterator[str]:
     for name in task.rewards:
         low, high = record.info_TE[name].min(), record.info_TE[name].max()
         if low == high:
-            yield f"reward {name!r} was always {low:g}: it had no effect."
-        elif max(-low, high) > LARGE_REWARD:
+            yield f"reward {name!r} was always {low + 0.0:g}: it had no effect."
+        if max(-low, high) > LARGE_REWARD:
             yield f"reward {name!r} reached {max(-low, high):.4g} in a step; scale it down, or set reward_scale in PPO."
 
 
