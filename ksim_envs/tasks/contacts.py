@@ -118,12 +118,9 @@ class _Wrench:
             force_c, torque_c, position_w, normal_w, tangent_w = jnp.split(
                 jnp.concatenate(sensors).reshape(-1, 3 * len(WRENCH_FIELDS)), len(WRENCH_FIELDS), axis=1
             )
-            axes_w = normal_w, tangent_w, jnp.cross(normal_w, tangent_w)
+            axes_w = jnp.stack([normal_w, tangent_w, jnp.cross(normal_w, tangent_w)], axis=1)
             # The normal points away from the foot, so what the sensor gives is the foot's force on the other geom.
-            force_w, torque_w = (
-                -sum((vector[:, i, None] * axis for i, axis in enumerate(axes_w)), jnp.zeros_like(vector))
-                for vector in (force_c, torque_c)
-            )
+            force_w, torque_w = (-jnp.sum(vector[..., None] * axes_w, axis=1) for vector in (force_c, torque_c))
             wrenches.append((force_w, torque_w, position_w))
         return wrenches
 

@@ -77,9 +77,9 @@ class ActuatorForce:
 class LastAction:
     """Elements `start` to `stop` of the last action, within its bounds; zero in an episode's first state.
 
-    Beside `JointPosition` of the joint that an action drives it shows how well the joint follows.
+    Beside `JointPosition` or `JointVelocity` of the joint that it drives it shows how well the joint follows.
 
-    ksim: ActPosObservation
+    ksim: ActPosObservation, ActVelObservation
     """
 
     start: int = 0

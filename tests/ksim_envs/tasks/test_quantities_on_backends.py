@@ -285,7 +285,7 @@ def moments(model, states, actions):
 
 @pytest.mark.parametrize("name", ARE)
 def test_a_quantity_is_what_c_mujoco_says(run, name):
-    tolerance = 1e-5 if run.backend == "native" else 3e-2 if name in LOOSE else 1e-4
+    tolerance = 5e-3 if run.backend == "mjx" and name in LOOSE else 1e-5
     for index, moment in enumerate(run.moments):
         row = index % len(ROWS)
         value, expected = run.metrics[moment.step][name][row], np.asarray(ARE[name][1](moment), float)
