@@ -163,7 +163,7 @@ class Core:
         # 4 Terminations and time limit.
         limit = self.task.episode_length if episode_length is None else episode_length
         terminated_E = counted_E & terms.terminated
-        truncated_E = active_E & (diverged_E | (step_E >= limit))
+        truncated_E = active_E & (diverged_E | terms.truncated | (step_E >= limit))
 
         # 5 Rewards.
         rewards = guard.zero_rows(~counted_E, terms.rewards)

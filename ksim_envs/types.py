@@ -111,7 +111,7 @@ class StepResult:
     obs_EL: Array  # (E, num_obs), float32, finite
     reward_E: Array  # (E,), float32, finite
     terminated_E: Array  # (E,), bool
-    truncated_E: Array  # (E,), bool: the time limit, or the physics diverged
+    truncated_E: Array  # (E,), bool: the time limit, a truncation of the task, or the physics diverged
     info: Info  # (E, ...): metrics, reward terms, episode_return, episode_length, diverged
     final_obs_EL: Array  # (E, num_obs): the observation before any reset; the episode's last one where it ended
     final_info: Info  # like info, before any reset

@@ -62,6 +62,7 @@ class Model:
         """Wrap a model, which must not change afterwards."""
         self._mj_model = mj_model
         self.timestep: float = mj_model.opt.timestep
+        self.gravity: np.ndarray = mj_model.opt.gravity.astype(np.float32)
 
     def array(self, name: str) -> np.ndarray:
         """The nominal value of a model field or of one of `OWN_FIELDS`, float32 where it is floating point.
@@ -118,7 +119,7 @@ class Model:
         if names == "*":
             return chosen[is_single]
         if not is_single.all():
-            name = self._names("joint")[chosen[~is_single][0]]
+            name = self.names("joint")[chosen[~is_single][0]]
             raise InvalidConfigError(f"joint {name!r} is free or a ball; name hinge and slide joints only.")
         return chosen
 
@@ -156,15 +157,17 @@ class Model:
     def indices(self, kind: str, names: Names) -> np.ndarray:
         """The indices of objects of a kind, in the order of the names and of the model within a pattern.
 
+        `"*"` stands for all, also for those without a name.
+
         Raises:
             UnknownNameError: a name or pattern stands for nothing.
             InvalidConfigError: there is no name at all, or two of them stand for the same object.
         """
         names = (names,) if isinstance(names, str) else tuple(names)
-        known = self._names(kind)
+        known = self.names(kind)
         found: list[int] = []
         for name in names:
-            matches = [index for index, other in enumerate(known) if other and fnmatchcase(other, name)]
+            matches = [index for index, other in enumerate(known) if is_meant(other, name)]
             if not matches:
                 raise unknown_name(f"{kind} in the model", name, filter(None, known))
             found += matches
@@ -174,16 +177,22 @@ class Model:
             raise InvalidConfigError(f"{kind} {twice[0]!r} is named twice by {names}; name each once.")
         return np.array(found)
 
+    def names(self, kind: str) -> list[str]:
+        """The names of all objects of a kind, such as "geom", in order; empty for those that have none."""
+        objtype = getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
+        count = getattr(self._mj_model, _COUNTS[kind])
+        return [mujoco.mj_id2name(self._mj_model, objtype, index) or "" for index in range(count)]
+
     def _one(self, kind: str, name: str) -> int:
-        known = self._names(kind)
+        known = self.names(kind)
         if not name or name not in known:
             raise unknown_name(f"{kind} in the model", name, filter(None, known))
         return known.index(name)
 
-    def _names(self, kind: str) -> list[str]:
-        objtype = getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
-        count = getattr(self._mj_model, _COUNTS[kind])
-        return [mujoco.mj_id2name(self._mj_model, objtype, index) or "" for index in range(count)]
+
+def is_meant(name: str, pattern: str) -> bool:
+    """Whether a pattern stands for this name; an empty name is that of an object without one."""
+    return pattern == "*" or (bool(name) and fnmatchcase(name, pattern))
 
 
 _COUNTS = {

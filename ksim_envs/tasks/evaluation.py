@@ -44,6 +44,7 @@ class Evaluation:
     obs: Array  # (num_obs,), float32
     rewards: dict[str, Array]  # (), float32 each; none in an episode's first state
     terminated: Array  # (), bool
+    truncated: Array  # (), bool: a truncation of the task holds; the time limit is not one of them
     metrics: dict[str, Array]  # float32 each, any shape; the privileged quantities among them, as one
     commands: dict[str, Array]  # float32 each, any shape: those to answer next
     carry: dict[str, Carry] = field(default_factory=dict)  # what stateful terms remember, by role and name
@@ -88,7 +89,7 @@ def begin(task: Task, view: View, ctx: Context) -> Evaluation:
     carry = init_all("commands", task.commands, view, ctx)
     commands, after = call_all("commands", task.commands, carry, view, ctx)
     ctx = replace(ctx, commands=commands)
-    for role in ("events", "terminations", "rewards", "metrics", "privileged", "observations"):
+    for role in ("events", "terminations", "truncations", "rewards", "metrics", "privileged", "observations"):
         carry |= init_all(role, getattr(task, role), view, ctx)
     if task.actuator:
         carry |= init_all("actuator", {"": task.actuator}, view, ctx)
@@ -98,6 +99,7 @@ def begin(task: Task, view: View, ctx: Context) -> Evaluation:
         obs=shown,
         rewards={},
         terminated=jnp.zeros((), bool),
+        truncated=jnp.zeros((), bool),
         metrics=_float32({**metrics, **privileged}),
         commands=_float32(commands),
         carry={**carry, **after, **seen, **observed},
@@ -116,7 +118,7 @@ def control(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) ->
 
 
 def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -> Evaluation:
-    """Call every termination, reward, metric, command and observation of a task for one env, in this order.
+    """Call every termination, truncation, reward, metric, command and observation of a task for one env, in this order.
 
     Args:
         task: the task.
@@ -129,8 +131,8 @@ def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -
         The values; rewards and metrics saw whether a termination holds, observations saw the next commands.
     """
     ends, ended = call_all("terminations", task.terminations, carry, view, ctx)
-    ends = [_shaped(f"termination {name!r}", value, ()) for name, value in ends.items()]
-    ctx = replace(ctx, terminated=jnp.stack(ends).any() if ends else jnp.zeros((), bool))
+    cuts, cut = call_all("truncations", task.truncations, carry, view, ctx)
+    ctx = replace(ctx, terminated=_any("termination", ends))
     rewards, rewarded = call_all("rewards", task.rewards, carry, view, ctx)
     metrics, seen = call_all("metrics", task.metrics, carry, view, ctx)
     commands, commanded = call_all("commands", task.commands, carry, view, ctx)
@@ -139,10 +141,17 @@ def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -
         obs=shown,
         rewards=_float32({name: _shaped(f"reward {name!r}", value, ()) for name, value in rewards.items()}),
         terminated=ctx.terminated,
+        truncated=_any("truncation", cuts),
         metrics=_float32({**metrics, **privileged}),
         commands=_float32(commands),
-        carry={**carry, **ended, **rewarded, **seen, **commanded, **observed},
+        carry={**carry, **ended, **cut, **rewarded, **seen, **commanded, **observed},
     )
+
+
+def _any(kind: str, values: Mapping[str, Array]) -> Array:
+    """Whether one of the values holds."""
+    flags = [_shaped(f"{kind} {name!r}", value, ()) for name, value in values.items()]
+    return jnp.stack(flags).any() if flags else jnp.zeros((), bool)
 
 
 def _shown(

@@ -9,12 +9,19 @@ from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.terms import Quantity, Wrapper
 from ksim_envs.types import View
 
 
 @dataclass(frozen=True)
 class Field:
-    """Rows `start` to `stop` of a field of the view, in the field's unit, clipped to +-`limit`."""
+    """Rows `start` to `stop` of a field of the view, in the field's unit, clipped to +-`limit`.
+
+    `Field("cinert", start=1)` is the inertia and `Field("cvel", start=1)` the velocity of every body but the world,
+    about the mass centre of its tree.
+
+    ksim: CenterOfMassInertiaObservation, CenterOfMassVelocityObservation
+    """
 
     name: str
     start: int = 0
@@ -25,6 +32,48 @@ class Field:
         """The rows, in the field's shape."""
         rows = getattr(view, self.name)[self.start : self.stop]
         return rows if self.limit is None else jnp.clip(rows, -self.limit, self.limit)
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Values of a sensor of the model, in the unit that MuJoCo documents for it, one substep behind.
+
+    ksim: SensorObservation
+    """
+
+    name: str
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "values"]:
+        """(num_values,)."""
+        return view.sensordata[ctx.model.sensor(self.name)]
+
+
+@dataclass(frozen=True)
+class Time:
+    """Time since the episode's first state, in s.
+
+    ksim: TimestepObservation, EpisodeLengthTermination
+    """
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
+        """A scalar, at least 0."""
+        return view.time
+
+
+@dataclass(frozen=True)
+class Norm(Wrapper):
+    """Euclidean length of a quantity, flattened, in its unit.
+
+    `Norm(BaseLinearVelocity())` is the base's speed and `Norm(BasePosition())` its distance from the origin.
+
+    ksim: BadVelocityTermination, HighRootVelocityTermination, FarFromOriginTermination
+    """
+
+    quantity: Quantity
+
+    def change(self, value: Array, ctx: Context) -> Float[Array, ""]:
+        """A scalar, at least 0."""
+        return jnp.linalg.norm(jnp.ravel(value))
 
 
 @dataclass(frozen=True)

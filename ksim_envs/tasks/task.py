@@ -39,6 +39,9 @@ class Task:
     rewards: Mapping[str, Reward]
     """Summed up; each is reported in `info` under its name."""
     terminations: Mapping[str, Termination] = field(default_factory=dict)
+    """What ends an episode for good."""
+    truncations: Mapping[str, Termination] = field(default_factory=dict)
+    """What cuts an episode off that could go on, as `episode_length` does: learners value the state that it ends in."""
     resets: Mapping[str, Reset] = field(default_factory=dict)
     events: Mapping[str, Event] = field(default_factory=dict)
     randomizers: Mapping[str, Randomizer] = field(default_factory=dict)

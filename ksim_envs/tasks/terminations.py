@@ -1,4 +1,20 @@
-"""Termination terms: true where the state reached ends the episode. The time limit is not one of them."""
+"""Termination terms: true where the state reached ends the episode.
+
+There are few, because a termination is a quantity beyond its bounds. Those of ksim are:
+
+    NotUpright                     Outside(Inclination(), high=radians)
+    PitchTooGreat, RollTooGreat    Outside(Pitch(), low=-radians, high=radians), likewise Roll
+    MinimumHeight, BadZ            Outside(BaseHeight(), low=Ramp(0.3, 0.6), high=3.0)
+    TerrainBadZ, Fall              Outside(HeightAboveLowest(feet), low=0.35)
+    BadVelocity, HighRootVelocity  Outside(Norm(BaseLinearVelocity()), high=100.0)
+    FastAcceleration, HighVelocity Outside(BodyVelocities("*"), low=-100.0, high=100.0)
+    FarFromOrigin                  Outside(Norm(BasePosition()), high=10.0)
+    EpisodeLength                  Outside(Time(), high=24.0)
+    IllegalContact                 Contact(("head", "chest"), depth=0.001)
+
+ksim counts some ends as successes, whose future still has a value: FarFromOrigin and EpisodeLength. They are a task's
+`truncations`, like its time limit `episode_length`; its `terminations` are ends after which nothing more is to be had.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +25,7 @@ from jax import Array
 from jaxtyping import Bool
 
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.scales import Scale
 from ksim_envs.tasks.terms import Quantity, Wrapper
 
 
@@ -17,12 +34,13 @@ class Outside(Wrapper):
     """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`."""
 
     quantity: Quantity
-    low: float = -jnp.inf
-    high: float = jnp.inf
+    low: Scale = -jnp.inf
+    high: Scale = jnp.inf
     closed: bool = False
 
     def change(self, value: Array, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool; true for a value that is not a number."""
+        low, high = (bound(ctx.level) if callable(bound) else bound for bound in (self.low, self.high))
         if self.closed:
-            return ~jnp.all((self.low <= value) & (value <= self.high))
-        return ~jnp.all((self.low < value) & (value < self.high))
+            return ~jnp.all((low <= value) & (value <= high))
+        return ~jnp.all((low < value) & (value < high))

@@ -167,17 +167,20 @@ def init_all(role: str, terms: Mapping[str, Any], view: View, ctx: Context) -> d
 
 
 class Wrapper:
-    """A term around a quantity, which may be stateful: its value is what `change` makes of the quantity's."""
+    """A term around a quantity, which may be stateful: its value is what `change` makes of the quantity's.
+
+    Both may draw: the quantity has a stream of its own.
+    """
 
     quantity: Quantity
 
     def init(self, view: View, ctx: Context) -> Carry:
         """The quantity's carry."""
-        return init(self.quantity, view, ctx)
+        return init(self.quantity, view, ctx.stream("quantity"))
 
     def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Array, Carry]:
         """The changed value, and the quantity's next carry."""
-        value, carry = call(self.quantity, carry, view, ctx)
+        value, carry = call(self.quantity, carry, view, ctx.stream("quantity"))
         return self.change(value, ctx), carry
 
     def change(self, value: Array, ctx: Context) -> Array:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import mujoco
 
 from ksim_envs.tasks.context import Context, Model
@@ -53,6 +56,16 @@ def context(**changes: Any) -> Context:
         "model_fields": {},
     }
     return Context(**standard | changes)
+
+
+@contextlib.contextmanager
+def unchecked_types() -> Iterator[None]:
+    """As for users, without the tests' run-time check of annotations, which would be first to refuse a wrong word."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def first_value(term: Any, view: View, ctx: Context) -> Any:

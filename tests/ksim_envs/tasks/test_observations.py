@@ -1,10 +1,12 @@
 """Each quantity against numbers computed by hand."""
 
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
 from ksim_envs.errors import UnknownNameError
+from ksim_envs.tasks.context import Model
 from ksim_envs.tasks.observations import (
     BodyOffset,
     BodyPosition,
@@ -15,10 +17,13 @@ from ksim_envs.tasks.observations import (
     DistanceFromOrigin,
     Field,
     MassCenterVelocity,
+    Norm,
+    Sensor,
     Sine,
     SiteHeight,
+    Time,
 )
-from tests.ksim_envs.tasks.by_hand import context, view
+from tests.ksim_envs.tasks.by_hand import TWO_BODIES, context, first_value, view
 
 BODIES = [[0, 0, 0], [1, 2, 3], [5, 7, 11]]
 ANGLES = [0, np.pi / 6, np.pi / 2, np.pi]
@@ -43,14 +48,29 @@ CASES = [
     (SiteHeight("tip"), {"site_xpos": [[1, 2, 3]]}, 3),
     (BodyOffset("cart", "pole"), {"xpos": BODIES}, [4, 5, 8]),
     (BodyOffset("pole", "cart", axes=2), {"xpos": BODIES}, [-4, -5]),
+    (Time(), {"time": 2.5}, 2.5),
+    (Norm(Field("qvel")), {"qvel": [3, -4]}, 5),
+    (Norm(Field("xpos", start=1)), {"xpos": BODIES}, np.sqrt(14 + 25 + 49 + 121)),
 ]
 
 
 @pytest.mark.parametrize(("term", "fields", "expected"), CASES, ids=[repr(case[0]) for case in CASES])
 def test_the_value_is_that_computed_by_hand(term, fields, expected):
-    value = term(view(**fields), context())
+    value = first_value(term, view(**fields), context())
     assert value.shape == np.shape(expected)
     np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)  # float32, and of pi
+
+
+def test_a_sensor_is_found_by_name():
+    sensors = (
+        '<sensor><jointpos name="angle" joint="hinge"/><framepos name="place" objtype="site" objname="tip"/></sensor>'
+    )
+    model = Model(mujoco.MjModel.from_xml_string(TWO_BODIES.replace("<actuator>", sensors + "<actuator>")))
+    state, ctx = view(sensordata=[1, 2, 3, 4]), context(model=model)
+    assert Sensor("angle")(state, ctx).tolist() == [1]
+    assert Sensor("place")(state, ctx).tolist() == [2, 3, 4]
+    with pytest.raises(UnknownNameError, match="no sensor in the model 'plaice'. Did you mean 'place'"):
+        Sensor("plaice")(state, ctx)
 
 
 def test_the_mass_centre_moves_with_the_rows_own_masses():

@@ -13,7 +13,7 @@ from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.physics import load_model
 from ksim_envs.tasks.evaluation import control, draw_start, evaluate, find_reads, slices
 from ksim_envs.tasks.humanoid import HUMANOID
-from ksim_envs.tasks.observations import BodyPosition, Coordinate, Field
+from ksim_envs.tasks.observations import BodyPosition, Coordinate, Field, Time
 from ksim_envs.tasks.resets import UniformPosition, UniformVelocity
 from ksim_envs.tasks.rewards import Alive, Scaled
 from ksim_envs.tasks.task import RESERVED, Task
@@ -123,6 +123,10 @@ WRONG = {
         {"terminations": {"two": Given(jnp.ones(2))}},
         "termination 'two' has shape (2,)",
     ),
+    "a truncation that is no scalar": (
+        {"truncations": {"two": Given(jnp.ones(2))}},
+        "truncation 'two' has shape (2,)",
+    ),
     "a reset of another size": (
         {"resets": {"r": Given((jnp.ones(3), jnp.ones(2)))}},
         "qpos after the resets has shape (3,)",
@@ -175,6 +179,7 @@ READERS = {
     "observations": {"observations": {"o": Field("qacc")}},
     "rewards": {"rewards": {"r": Scaled(1.0, BodyPosition("cart"))}},
     "terminations": {"terminations": {"t": Outside(Coordinate(0))}},
+    "truncations": {"truncations": {"t": Outside(Field("xpos"))}},
     "metrics": {"metrics": {"m": Field("cvel")}},
     "events": {"events": {"e": lambda view, ctx: kick(view.sensordata.sum())}},
     "nothing more": {},
@@ -183,6 +188,7 @@ READS = {
     "observations": {"qacc"},
     "rewards": {"qvel", "qpos"},
     "terminations": {"qvel", "qpos"},
+    "truncations": {"qvel", "qpos", "xpos"},
     "metrics": {"qvel", "qpos", "cvel"},
     "events": {"qvel", "qpos", "sensordata"},
     "nothing more": {"qvel", "qpos"},
@@ -237,6 +243,31 @@ def test_rewards_and_metrics_know_whether_a_termination_holds(limit, ends):
 
 def test_a_task_without_terminations_never_terminates():
     assert not evaluate(PLAIN, STATE, context(), {}).terminated
+
+
+def test_a_truncation_is_not_a_termination():
+    task = replace(
+        PLAIN,
+        truncations={"far": Outside(Coordinate(1), high=1.5), "never": Outside(Coordinate(0), high=99.0)},
+        metrics={"ended": lambda view, ctx: ctx.terminated},
+    )
+    values = evaluate(task, STATE, context(), {})
+    assert values.truncated and not values.terminated and not values.metrics["ended"]
+    assert values.rewards["alive"] == 1
+    assert not evaluate(PLAIN, STATE, context(), {}).truncated
+
+
+def test_a_truncation_cuts_the_episode_off_and_shows_the_state_that_it_ends_in(make_tiny_core):
+    task = replace(tiny.HOPPER_LIKE, terminations={}, truncations={"late": Outside(Time(), high=0.1)}, resets={})
+    core = make_tiny_core(replace(task, observations={"time": Time()}), 4, backend="native")
+    state, _ = core.compiled_reset(core.unreset_state(core.keys(0)), jnp.ones(4, bool), {})
+    for step in range(1, 9):
+        state, result = core.compiled_step(state, jnp.zeros((4, 2)))
+        is_late = step in (4, 8)  # at 0.12 s; a control step takes 0.03 s
+        assert not result.terminated_E.any()
+        assert (result.truncated_E == is_late).all()
+        np.testing.assert_allclose(result.final_obs_EL, 0.12 if is_late else 0.03 * (step % 4), rtol=1e-5)
+        assert (result.obs_EL[:, 0] == 0).all() == is_late
 
 
 def test_rewards_and_metrics_are_float32_whatever_the_terms_return():

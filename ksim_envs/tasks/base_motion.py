@@ -1,0 +1,223 @@
+"""How the floating base stands and moves: quantities of robots with a free joint.
+
+Positions, orientations and velocities are the current state; accelerations are one physics substep old after a step.
+A task on a robot without a free joint that uses one of the `Base...` quantities is refused when it is built. Those made
+from an orientation take any one: the base's (the default), a body's (`BodyOrientations`) or an IMU's (`Sensor`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ksim_envs.errors import InvalidConfigError
+from ksim_envs.tasks import rotations
+from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.rotations import Frame, Quaternion, change_frame, check_frame
+from ksim_envs.tasks.terms import Quantity, Wrapper
+from ksim_envs.types import View
+
+
+@dataclass(frozen=True)
+class BasePosition:
+    """Position of the floating base in the world, in m.
+
+    ksim: BasePositionObservation
+    """
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        """(3,)."""
+        start, _, _ = ctx.model.root()
+        return view.qpos[start : start + 3]
+
+
+@dataclass(frozen=True)
+class BaseOrientation:
+    """Orientation of the floating base in the world, a unit quaternion w x y z.
+
+    Both signs stand for the same orientation; the sign does not jump from step to step.
+
+    ksim: BaseOrientationObservation
+    """
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "4"]:
+        """(4,), each in [-1, 1]."""
+        start, _, _ = ctx.model.root()
+        return rotations.unit(view.qpos[start + 3 : start + 7])
+
+
+@dataclass(frozen=True)
+class BaseLinearVelocity:
+    """Velocity of the floating base's origin, in m/s, along the axes of `frame`.
+
+    ksim: BaseLinearVelocityObservation
+    """
+
+    frame: Frame = "world"
+
+    def __post_init__(self) -> None:
+        check_frame(self.frame)
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        """(3,)."""
+        _, start, _ = ctx.model.root()
+        return change_frame(view.qvel[start : start + 3], "world", self.frame, lambda: BaseOrientation()(view, ctx))
+
+
+@dataclass(frozen=True)
+class BaseAngularVelocity:
+    """Angular velocity of the floating base, in rad/s, along the axes of `frame`.
+
+    MuJoCo keeps that of a free joint in the body's own frame, which is what a gyroscope measures.
+
+    ksim: BaseAngularVelocityObservation
+    """
+
+    frame: Frame = "body"
+
+    def __post_init__(self) -> None:
+        check_frame(self.frame)
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        """(3,)."""
+        _, start, _ = ctx.model.root()
+        return change_frame(view.qvel[start + 3 : start + 6], "body", self.frame, lambda: BaseOrientation()(view, ctx))
+
+
+@dataclass(frozen=True)
+class BaseLinearAcceleration:
+    """Acceleration of the floating base's origin, in m/s^2, along the axes of `frame`.
+
+    It is -g in free fall; an accelerometer (`Sensor`) measures the same less gravity.
+
+    ksim: BaseLinearAccelerationObservation
+    """
+
+    frame: Frame = "world"
+
+    def __post_init__(self) -> None:
+        check_frame(self.frame)
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        """(3,)."""
+        _, start, body = ctx.model.root()
+        return change_frame(view.qacc[start : start + 3], "world", self.frame, lambda: view.xquat[body])
+
+
+@dataclass(frozen=True)
+class BaseAngularAcceleration:
+    """Angular acceleration of the floating base, in rad/s^2, along the axes of `frame`.
+
+    ksim: BaseAngularAccelerationObservation
+    """
+
+    frame: Frame = "body"
+
+    def __post_init__(self) -> None:
+        check_frame(self.frame)
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        """(3,)."""
+        _, start, body = ctx.model.root()
+        return change_frame(view.qacc[start + 3 : start + 6], "body", self.frame, lambda: view.xquat[body])
+
+
+@dataclass(frozen=True)
+class BaseHeight:
+    """Height of the floating base's origin above the floor, in m.
+
+    `floor` is the floor's height in the world, or what says it where the robot stands (see `HeightAboveLowest` for
+    a height that needs no floor).
+
+    ksim: BaseHeightObservation, MinimumHeightTermination, BadZTermination
+    """
+
+    floor: float | Callable[[View, Context], Array] = 0.0
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
+        """A scalar."""
+        floor = self.floor(view, ctx) if callable(self.floor) else self.floor
+        return BasePosition()(view, ctx)[2] - floor
+
+
+@dataclass(frozen=True)
+class ProjectedGravity(Wrapper):
+    """Direction of gravity in the frame of an orientation: (0, 0, -1) for an upright one, a unit vector.
+
+    With `Sensor` it is that of an IMU with a `framequat` sensor; `Tilted` and `Smoothed` around it make the IMU crooked
+    and slow.
+
+    ksim: ProjectedGravityObservation
+    """
+
+    quantity: Quantity = BaseOrientation()
+
+    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows 3"]:
+        """(..., 3) for (..., 4) quaternions, each in [-1, 1]."""
+        gravity_w = ctx.model.gravity
+        if not gravity_w.any():
+            raise InvalidConfigError("The model has no gravity; ProjectedGravity needs some.")
+        direction_w = jnp.asarray(gravity_w / (gravity_w @ gravity_w) ** 0.5, value.dtype)
+        quat = rotations.unit(value)
+        return rotations.rotate_back(quat, jnp.broadcast_to(direction_w, (*quat.shape[:-1], 3)))
+
+
+@dataclass(frozen=True)
+class Inclination(Wrapper):
+    """Angle between the z axis of an orientation and the world's, in rad: 0 upright, pi upside down.
+
+    ksim: NotUprightTermination
+    """
+
+    quantity: Quantity = BaseOrientation()
+
+    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
+        """(...) for (..., 4) quaternions, in [0, pi]."""
+        quat = rotations.unit(value)
+        x, y, z = jnp.moveaxis(rotations.rotate(quat, jnp.zeros_like(quat[..., 1:]).at[..., 2].set(1)), -1, 0)
+        return jnp.arctan2(jnp.sqrt(x * x + y * y), z)
+
+
+@dataclass(frozen=True)
+class Roll(Wrapper):
+    """Roll of an orientation, in rad: `atan2(2 (w x + y z), 1 - 2 (x^2 + y^2))`.
+
+    It is the last of the turns about z, y and x that make up the rotation.
+
+    ksim: RollTooGreatTermination
+    """
+
+    quantity: Quantity = BaseOrientation()
+
+    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
+        """(...) for (..., 4) quaternions, in [-pi, pi]."""
+        return rotations.roll(rotations.unit(value))
+
+
+@dataclass(frozen=True)
+class Pitch(Wrapper):
+    """Pitch of an orientation, in rad: `asin(2 (w y - z x))`, positive where the x axis points down.
+
+    ksim: PitchTooGreatTermination
+    """
+
+    quantity: Quantity = BaseOrientation()
+
+    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
+        """(...) for (..., 4) quaternions, in [-pi/2, pi/2]."""
+        return rotations.pitch(rotations.unit(value))
+
+
+@dataclass(frozen=True)
+class Yaw(Wrapper):
+    """Yaw of an orientation, in rad: `atan2(2 (w z + x y), 1 - 2 (y^2 + z^2))`, where the x axis points from above."""
+
+    quantity: Quantity = BaseOrientation()
+
+    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
+        """(...) for (..., 4) quaternions, in [-pi, pi]."""
+        return rotations.yaw(rotations.unit(value))

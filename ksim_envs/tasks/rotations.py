@@ -1,0 +1,120 @@
+"""Rotations as MuJoCo has them: unit quaternions (w, x, y, z), on the last axis of arrays of any shape.
+
+Products are written out element by element: as matrix products an accelerator may round them to 10 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ksim_envs.errors import unknown_name
+
+Frame: TypeAlias = Literal["world", "body", "heading"]
+"""Axes of a vector: the world's, a body's, or the world's turned about z by the body's yaw."""
+Quaternion: TypeAlias = Float[Array, "*rows 4"]
+Vector: TypeAlias = Float[Array, "*rows 3"]
+Angle: TypeAlias = Float[Array, "*rows"]
+
+SMALLEST_NORM = 1e-12
+
+
+def check_frame(frame: str) -> None:
+    """Refuse a frame that does not exist.
+
+    Raises:
+        UnknownNameError: it does not.
+    """
+    if frame not in get_args(Frame):
+        raise unknown_name("frame", str(frame), get_args(Frame))
+
+
+def change_frame(vector: Vector, given: Frame, wanted: Frame, orientation: Callable[[], Quaternion]) -> Vector:
+    """A vector with other axes.
+
+    Args:
+        vector: (..., 3).
+        given: the vector's axes, the world's or the body's.
+        wanted: the axes wanted.
+        orientation: (..., 4), the body's orientation in the world; called only where it is needed.
+
+    Returns:
+        (..., 3), in the vector's unit.
+    """
+    if given == wanted:
+        return vector
+    quat = orientation()
+    vector_w = rotate(quat, vector) if given == "body" else vector
+    if wanted == "world":
+        return vector_w
+    return rotate_back(quat if wanted == "body" else heading(quat), vector_w)
+
+
+def unit(quat: Quaternion) -> Quaternion:
+    """(..., 4), of length 1; the identity where there is no direction, as in `mju_normalize4`."""
+    norm = jnp.sqrt(jnp.sum(jnp.square(quat), axis=-1, keepdims=True))
+    identity = jnp.zeros_like(quat).at[..., 0].set(1)
+    return jnp.where(norm < SMALLEST_NORM, identity, quat / jnp.maximum(norm, SMALLEST_NORM))
+
+
+def conjugate(quat: Quaternion) -> Quaternion:
+    """(..., 4), the inverse rotation."""
+    return quat * jnp.array([1, -1, -1, -1], quat.dtype)
+
+
+def multiply(first: Quaternion, second: Quaternion) -> Quaternion:
+    """(..., 4), the rotation by `second`, then by `first`."""
+    w, v, other_w, other_v = first[..., :1], first[..., 1:], second[..., :1], second[..., 1:]
+    scalar = w * other_w - jnp.sum(v * other_v, axis=-1, keepdims=True)
+    return jnp.concatenate([scalar, w * other_v + other_w * v + jnp.cross(v, other_v)], axis=-1)
+
+
+def rotate(quat: Quaternion, vector: Vector) -> Vector:
+    """(..., 3), a body's vector in the world, with the body's orientation: `v + 2 w (q x v) + 2 q x (q x v)`."""
+    w, q = quat[..., :1], quat[..., 1:]
+    turned = 2 * jnp.cross(q, vector)
+    return vector + w * turned + jnp.cross(q, turned)
+
+
+def rotate_back(quat: Quaternion, vector: Vector) -> Vector:
+    """(..., 3), a vector of the world in a body's frame, with the body's orientation."""
+    return rotate(conjugate(quat), vector)
+
+
+def from_rotation_vector(vector: Vector) -> Quaternion:
+    """(..., 4), the rotation about a vector by its length in rad."""
+    angle = jnp.sqrt(jnp.sum(jnp.square(vector), axis=-1, keepdims=True))
+    return jnp.concatenate([jnp.cos(angle / 2), jnp.sinc(angle / (2 * jnp.pi)) * vector / 2], axis=-1)
+
+
+def roll(quat: Quaternion) -> Angle:
+    """(...), rad in [-pi, pi]: the last of the turns about z, y and x (yaw, pitch, roll) that make up the rotation."""
+    w, x, y, z = _parts(quat)
+    return jnp.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
+
+
+def pitch(quat: Quaternion) -> Angle:
+    """(...), rad in [-pi/2, pi/2], positive where the x axis points down."""
+    w, x, y, z = _parts(quat)
+    return jnp.arcsin(jnp.clip(2 * (w * y - z * x), -1, 1))
+
+
+def yaw(quat: Quaternion) -> Angle:
+    """(...), rad in [-pi, pi]: where the x axis points, seen from above, 0 along the world's x axis."""
+    w, x, y, z = _parts(quat)
+    return jnp.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
+def heading(quat: Quaternion) -> Quaternion:
+    """(..., 4), the turn about the world's z axis by the rotation's yaw."""
+    half = yaw(quat) / 2
+    zero = jnp.zeros_like(half)
+    return jnp.stack([jnp.cos(half), zero, zero, jnp.sin(half)], axis=-1)
+
+
+def _parts(quat: Quaternion) -> tuple[Array, Array, Array, Array]:
+    return quat[..., 0], quat[..., 1], quat[..., 2], quat[..., 3]

@@ -1,0 +1,268 @@
+"""What stands between a quantity and the policy that sees it: noise, bias, delay, history and the like.
+
+All of these go around any quantity, and around each other, the innermost first: `Delayed(Noise(JointPosition(),
+0.01), steps=(1, 3))` is a noisy encoder whose readings come late. Each draws from a stream of its own, so chained
+noises are independent. What is drawn for an episode is drawn at its first state; before that state there is nothing,
+so a delay and a history begin with its value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.tasks import rotations
+from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.rotations import Vector
+from ksim_envs.tasks.scales import Scale, check_scale, scale_at
+from ksim_envs.tasks.terms import Carry, Quantity, Wrapper, call, init
+from ksim_envs.types import View
+
+Distribution: TypeAlias = Literal["normal", "uniform"]
+"""`normal` has the spread as its standard deviation, `uniform` lies in [-spread, spread)."""
+
+
+class _Remembering:
+    """A term around a quantity, which may be stateful, with a memory of its own."""
+
+    quantity: Quantity
+
+    def init(self, view: View, ctx: Context) -> Carry:
+        """The quantity's carry, and the memory."""
+        inside = ctx.stream("quantity")
+        carry = init(self.quantity, view, inside)
+        value, _ = call(self.quantity, carry, view, inside)
+        return carry, self.begin(value, ctx)
+
+    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Array, Carry]:
+        """What the memory makes of the quantity's value, and the next carry."""
+        inner, memory = carry
+        value, inner = call(self.quantity, inner, view, ctx.stream("quantity"))
+        shown, memory = self.update(memory, value)
+        return shown, (inner, memory)
+
+    def begin(self, value: Array, ctx: Context) -> Any:
+        """The memory before the episode's first state, where the quantity has this value."""
+        raise NotImplementedError
+
+    def update(self, memory: Any, value: Array) -> tuple[Array, Any]:
+        """The value to show, and the next memory."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Perturbed:
+    """A random error of a quantity, around zero: `value + error`, or `value (1 + error)` where it `multiplies`."""
+
+    quantity: Quantity
+    spread: Scale
+    distribution: Distribution = "normal"
+    multiplies: bool = False
+
+    def __post_init__(self) -> None:
+        check_scale(type(self).__name__, self.spread)
+        if self.distribution not in get_args(Distribution):
+            raise unknown_name("distribution", str(self.distribution), get_args(Distribution))
+
+    def _draw(self, value: Array, ctx: Context) -> Array:
+        """An error for each element of the value."""
+        sample = jax.random.normal if self.distribution == "normal" else _symmetric
+        return scale_at(self.spread, ctx.level) * sample(ctx.key, value.shape, _float_type(value))
+
+    def _with(self, error: Array, value: Array) -> Array:
+        return value * (1 + error) if self.multiplies else value + error
+
+
+@dataclass(frozen=True)
+class Noise(_Perturbed, Wrapper):
+    """A quantity with an error that is drawn anew in every step, for each element.
+
+    Noises around each other chain.
+
+    ksim: AdditiveGaussianNoise, AdditiveUniformNoise, MultiplicativeGaussianNoise, MultiplicativeUniformNoise
+    ksim: ChainedNoise, UniformGaussianRandomVariable
+    """
+
+    def change(self, value: Array, ctx: Context) -> Array:
+        """The value with the error, in its unit and shape."""
+        return self._with(self._draw(value, ctx), value)
+
+
+@dataclass(frozen=True)
+class Bias(_Perturbed, _Remembering):
+    """A quantity with an error that stays the same for a whole episode, drawn for each element.
+
+    ksim: AdditiveGaussianBias, AdditiveUniformBias, MultiplicativeGaussianBias, MultiplicativeUniformBias
+    """
+
+    def begin(self, value: Array, ctx: Context) -> Array:
+        """The error."""
+        return self._draw(value, ctx)
+
+    def update(self, memory: Array, value: Array) -> tuple[Array, Array]:
+        """The value with the error, in its unit and shape."""
+        return self._with(memory, value), memory
+
+
+@dataclass(frozen=True)
+class Delayed(_Remembering):
+    """A quantity as it was some control steps ago; the number is drawn for each episode where it is a range.
+
+    ksim: DelayedJointPositionObservation, DelayedJointVelocityObservation
+    """
+
+    quantity: Quantity
+    steps: int | tuple[int, int]
+    """At least 0; of a range both ends are included."""
+
+    def __post_init__(self) -> None:
+        least, most = self._range
+        if not 0 <= least <= most:
+            raise InvalidConfigError(
+                f"Delayed.steps is {self.steps}; it must be at least 0, and a range must not fall."
+            )
+
+    @property
+    def _range(self) -> tuple[int, int]:
+        return self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
+
+    def begin(self, value: Array, ctx: Context) -> tuple[Array, Array]:
+        """Past values, the newest first, and the delay in steps."""
+        least, most = self._range
+        delay = jnp.int32(least) if least == most else jax.random.randint(ctx.key, (), least, most + 1)
+        return _repeated(value, most + 1), delay
+
+    def update(self, memory: tuple[Array, Array], value: Array) -> tuple[Array, tuple[Array, Array]]:
+        """The old value, in its unit and shape."""
+        past, delay = memory
+        past = jnp.concatenate([value[None], past[:-1]])
+        return past[delay], (past, delay)
+
+
+@dataclass(frozen=True)
+class History(_Remembering):
+    """The last `length` values of a quantity, at as many control steps, the oldest first and the current one last.
+
+    ksim: HistoryObservation
+    """
+
+    quantity: Quantity
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise InvalidConfigError(f"History.length is {self.length}; it must be at least 1.")
+
+    def begin(self, value: Array, ctx: Context) -> Array:
+        """Past values."""
+        return _repeated(value, self.length)
+
+    def update(self, memory: Array, value: Array) -> tuple[Array, Array]:
+        """(length, ...), in the quantity's unit."""
+        past = jnp.concatenate([memory[1:], value[None]])
+        return past, past
+
+
+@dataclass(frozen=True)
+class Smoothed(_Remembering):
+    """A quantity behind a filter, `y[t] = lag y[t-1] + (1 - lag) x[t]`, which begins at the first value.
+
+    The lag is drawn in [low, high) for each episode. Filters of attitude in IMUs are like this.
+
+    ksim: ProjectedGravityObservation
+    """
+
+    quantity: Quantity
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high < 1:
+            raise InvalidConfigError(
+                f"Smoothed has lags from {self.low} to {self.high}; it must be 0 <= low <= high < 1."
+            )
+
+    def begin(self, value: Array, ctx: Context) -> tuple[Array, Array]:
+        """The filter's last value, and the lag."""
+        value = value.astype(_float_type(value))
+        return value, jax.random.uniform(ctx.key, (), value.dtype, self.low, self.high)
+
+    def update(self, memory: tuple[Array, Array], value: Array) -> tuple[Array, tuple[Array, Array]]:
+        """The filter's value, in the quantity's unit and shape."""
+        last, lag = memory
+        last = lag * last + (1 - lag) * value
+        return last, (last, lag)
+
+
+@dataclass(frozen=True)
+class Tilted(_Remembering):
+    """A vector as a crooked sensor sees it: turned about each axis by an angle that is normal with `spread` rad.
+
+    The rotation vector is drawn for each episode and is the same for all vectors of the quantity. (To turn all sensors
+    of one site together, randomize `site_quat`.)
+
+    ksim: ProjectedGravityObservation
+    """
+
+    quantity: Quantity
+    spread: Scale
+
+    def __post_init__(self) -> None:
+        check_scale("Tilted", self.spread)
+
+    def begin(self, value: Vector, ctx: Context) -> Float[Array, "4"]:
+        """The sensor's orientation in the frame of the vectors."""
+        angles = scale_at(self.spread, ctx.level) * jax.random.normal(ctx.key, (3,), value.dtype)
+        return rotations.from_rotation_vector(angles)
+
+    def update(self, memory: Float[Array, "4"], value: Vector) -> tuple[Vector, Array]:
+        """(..., 3), in the quantity's unit and of its length."""
+        return rotations.rotate_back(jnp.broadcast_to(memory, (*value.shape[:-1], 4)), value), memory
+
+
+@dataclass(frozen=True)
+class Affine(Wrapper):
+    """`factor * value + offset`, for a sensor in units of its own or to bring a quantity to the size of 1."""
+
+    quantity: Quantity
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def change(self, value: Array, ctx: Context) -> Array:
+        """In the value's shape."""
+        return self.factor * value + self.offset
+
+
+@dataclass(frozen=True)
+class Clipped(Wrapper):
+    """A quantity within [low, high], as of a sensor that saturates."""
+
+    quantity: Quantity
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise InvalidConfigError(f"Clipped has low {self.low} and high {self.high}; low must not be above high.")
+
+    def change(self, value: Array, ctx: Context) -> Array:
+        """In the value's unit and shape."""
+        return jnp.clip(value, self.low, self.high)
+
+
+def _repeated(value: Array, times: int) -> Array:
+    return jnp.broadcast_to(value, (times, *value.shape))
+
+
+def _symmetric(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
+    return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
+
+
+def _float_type(value: Array) -> jnp.dtype:
+    return jnp.result_type(value, jnp.float32)
