@@ -9,7 +9,7 @@ import mujoco
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.physics.backend import Backend
-from ksim_envs.physics.model import check_dynamics, load_model
+from ksim_envs.physics.model import check_dynamics, check_per_env, load_model, needs_derived_constants
 from ksim_envs.types import Device
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "choose_backend",
     "load_model",
     "make_backend",
+    "needs_derived_constants",
 ]
 
 BACKENDS = ("native", "mjx")
@@ -77,9 +78,10 @@ def make_backend(
 
     Raises:
         UnknownNameError: there is no such backend.
-        InvalidConfigError: an argument belongs to another backend.
+        InvalidConfigError: an argument belongs to another backend, or a model field cannot differ from row to row.
     """
     chosen = choose_backend(name)
+    check_per_env(model_fields)
     shape: dict[str, Any] = {"frame_skip": frame_skip, "reads": reads, "model_fields": model_fields}
     if chosen == "native":
         if device is not None:

@@ -31,6 +31,10 @@ from ksim_envs.types import Device, PhysicsState, Push, View
 with quiet_import():
     from mujoco import mjx
 
+FRICTIONS = ("dof_frictionloss", "tendon_frictionloss")
+"""Model fields for which MJX has constraints only where the model's own value is positive, whatever a row's is."""
+NO_FRICTION = 1e-9
+"""N or N m, in place of zero, with which MJX takes these constraints for others."""
 CARRIED = ("time", "qpos", "qvel", "act", "qacc_warmstart")
 
 
@@ -84,7 +88,7 @@ class MjxBackend:
         self._derives = needs_derived_constants(model_fields)
         self._max_contact_points = max_contact_points(model)
         with jax.default_device(self.device), contacts_as_in_c():
-            adapted = _adapted(model, reads, caps)
+            adapted = _adapted(model, reads, caps, model_fields)
             self.mjx_model = mjx.put_model(adapted)
             self.mjx_data = mjx.make_data(self.mjx_model)
         settings = frame_skip, self._reads, self._changes, sorted(model_fields)
@@ -132,7 +136,7 @@ class MjxBackend:
     ) -> tuple[PhysicsState, Array]:
         """See `Backend.step`."""
         stepped, fault_E = self._step_batch(state, ctrl_ESL, push_EL, model_fields)
-        carried = {name: state.integration[name] for name in CARRIED}
+        carried = {name: state.integration[name] for name in (*CARRIED, *DERIVED) if name in state.integration}
         fault_E = jnp.where(guard.healthy(carried), fault_E, Fault.INPUT.mask)
         fault_E = jnp.where(active_E, fault_E, 0)
         return guard.keep_rows(active_E & (fault_E == 0), stepped, state), fault_E
@@ -164,7 +168,7 @@ class MjxBackend:
     # What follows is for one row.
 
     def _reset_row(self, qpos: Array, qvel: Array, model_fields: dict[str, Array]) -> PhysicsState:
-        model = self.mjx_model.tree_replace(model_fields)
+        model = self._row_model(model_fields)
         with jax.default_matmul_precision("highest"), contacts_as_in_c():
             data = _forward(model, self.mjx_data.replace(qpos=qpos, qvel=qvel), self._reads)
         data = data.replace(qpos=qpos)  # MJX normalizes quaternions in place, C MuJoCo leaves the state alone
@@ -179,7 +183,7 @@ class MjxBackend:
         self, state: PhysicsState, ctrl_SL: Array, push: Push | None, model_fields: dict[str, Array]
     ) -> tuple[PhysicsState, Array]:
         derived = {name: state.integration[name] for name in DERIVED if name in state.integration}
-        model = self.mjx_model.tree_replace({**model_fields, **derived})
+        model = self._row_model({**model_fields, **derived})
         data = self.mjx_data.replace(**{name: state.integration[name] for name in CARRIED})
         if push is not None:
             data = data.replace(qvel=data.qvel + push.qvel_kick, xfrc_applied=push.xfrc_applied)
@@ -202,6 +206,11 @@ class MjxBackend:
         fault = guard.fault_if(~is_healthy, Fault.PHYSICS) | guard.fault_if(has_overflowed, Fault.OVERFLOW)
         return stepped, fault
 
+    def _row_model(self, fields: dict[str, Array]) -> mjx.Model:
+        """The model with a row's own fields."""
+        frictions = {name: jnp.maximum(fields[name], NO_FRICTION) for name in FRICTIONS if name in fields}
+        return self.mjx_model.tree_replace({**fields, **frictions})
+
     def _state(self, data: mjx.Data, before: dict[str, Array], constants: dict[str, Array]) -> PhysicsState:
         now = {name: _field(data, name) for name in self._changes}
         integration = {name: getattr(data, name) for name in CARRIED}
@@ -212,9 +221,13 @@ class MjxBackend:
         return PhysicsState(integration=integration, view=View(**view))
 
 
-def _adapted(model: mujoco.MjModel, reads: frozenset[str], caps: SolverCaps) -> mujoco.MjModel:
-    """The model with the solver's caps, and without sensors where no term reads them."""
+def _adapted(
+    model: mujoco.MjModel, reads: frozenset[str], caps: SolverCaps, model_fields: frozenset[str]
+) -> mujoco.MjModel:
+    """The model with the solver's caps, without sensors where no term reads them, and with room for rows' friction."""
     adapted = copy.copy(model)
+    for name in model_fields.intersection(FRICTIONS):
+        getattr(adapted, name)[:] = 1.0
     adapted.opt.iterations = min(adapted.opt.iterations, caps.iterations)
     adapted.opt.ls_iterations = min(adapted.opt.ls_iterations, caps.line_search)
     adapted.opt.tolerance = max(adapted.opt.tolerance, caps.tolerance)

@@ -35,6 +35,7 @@ def load_model(
     reads: frozenset[str] = frozenset(),
     max_contact_points: int | None = None,
     edit: Callable[[mujoco.MjSpec], None] | None = None,
+    model_fields: frozenset[str] = frozenset(),
 ) -> mujoco.MjModel:
     """Compile a model.
 
@@ -47,6 +48,7 @@ def load_model(
         reads: the view's fields that will be read; `cfrc_ext` needs help from the model (see `ask_for_cfrc_ext`).
         max_contact_points: contacts of each dimension that MJX keeps, the deepest; None for what the file says, or all.
         edit: changes the model before it is compiled, for example by adding actuators to one that has none.
+        model_fields: names of the model's fields that will differ from env to env.
 
     Returns:
         The model.
@@ -67,6 +69,9 @@ def load_model(
             if spec.option.integrator == RUNGE_KUTTA:
                 spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
             spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+        if not COMPILED_IN.isdisjoint(model_fields):
+            for body in spec.bodies:
+                body.simple = False
         if "cfrc_ext" in reads and spec.option.integrator != RUNGE_KUTTA:
             ask_for_cfrc_ext(spec)
         if max_contact_points is not None:
@@ -142,7 +147,7 @@ def derived_constants(model: mujoco.MjModel, fields: dict[str, np.ndarray]) -> d
         fields: names of model fields to (R, ...) values.
 
     Returns:
-        The names in `DERIVED` to (R, ...) float64 values, as `mj_setConst` computes them.
+        The names in `DERIVED` to (R, ...) float64 values, as `mj_setConst` computes them; NaN where it cannot.
     """
     rows = len(next(iter(fields.values())))
     derived = {name: np.empty((rows, *getattr(model, name).shape)) for name in DERIVED}
@@ -151,9 +156,14 @@ def derived_constants(model: mujoco.MjModel, fields: dict[str, np.ndarray]) -> d
     for row in range(rows):
         for name, values in usable.items():
             getattr(scratch, name)[:] = values[row]
-        mujoco.mj_setConst(scratch, data)
+        try:
+            with quiet_mujoco():
+                mujoco.mj_setConst(scratch, data)
+            constants = {name: getattr(scratch, name) for name in DERIVED}
+        except mujoco.FatalError:
+            constants = dict.fromkeys(DERIVED, np.nan)
         for name in DERIVED:
-            derived[name][row] = getattr(scratch, name)
+            derived[name][row] = constants[name]
     return derived
 
 
@@ -181,6 +191,42 @@ DERIVED = (
 def needs_derived_constants(names: frozenset[str]) -> bool:
     """Whether changing any of these model fields changes a derived constant."""
     return not names.isdisjoint(mujoco.MjModel._setconst_inputs)
+
+
+PER_ENV = frozenset(
+    f"{kind}_{field}"
+    for kind, names in {
+        "actuator": "actrange biasprm cranklength ctrlrange dynprm forcerange gainprm gear lengthrange",
+        "body": "gravcomp inertia ipos iquat mass pos quat",
+        "dof": "armature damping dampingpoly frictionloss solimp solref",
+        "eq": "data solimp solref",
+        "geom": "friction gap margin pos quat size solimp solmix solref",
+        "jnt": "actfrcrange axis margin pos range solimp solref stiffness stiffnesspoly",
+        "pair": "friction gap margin solimp solref solreffriction",
+        "site": "pos quat",
+        "tendon": "actfrcrange armature damping dampingpoly frictionloss lengthspring margin range solimp_fri "
+        "solimp_lim solref_fri solref_lim stiffness stiffnesspoly",
+    }.items()
+    for field in names.split()
+) | {"qpos0", "qpos_spring"}
+"""The model fields that may differ from env to env on every engine and that the physics reads."""
+
+
+def check_per_env(names: frozenset[str]) -> None:
+    """Refuse model fields that cannot differ from env to env.
+
+    Raises:
+        InvalidConfigError: one of the engines has a single value of it for all envs, or derives it from others.
+    """
+    if wrong := sorted(names - PER_ENV):
+        raise InvalidConfigError(
+            f"The model field {wrong[0]!r} cannot differ from env to env; those that can: {', '.join(sorted(PER_ENV))}."
+        )
+
+
+COMPILED_IN = frozenset({"body_ipos", "body_iquat"})
+"""Model fields that the compiler takes advantage of: bodies whose centre of mass is in the frame's origin are cheaper,
+and cannot become others any more. Where these fields differ from env to env, the model is compiled without that."""
 
 
 def _read_spec(source: str) -> mujoco.MjSpec:

@@ -72,7 +72,8 @@ class NativeBackend:
         if self._calls_rne:
             self._bound["cfrc_ext"] = np.zeros((num_envs, model.nbody, 6))
         self._expanded = {name: self._batch.expand(name) for name in sorted(model_fields)}
-        self._sets_constants = needs_derived_constants(model_fields)
+        self._inputs = {name for name in model_fields if needs_derived_constants(frozenset({name}))}
+        self._unusable_E = np.zeros(num_envs, bool)
         self._columns = _carried_columns(model)
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -192,9 +193,9 @@ class NativeBackend:
         model_fields: dict[str, np.ndarray],
     ) -> tuple[PhysicsState, np.ndarray]:
         batch, before = self._batch, _float64(state.integration["state"])
-        usable_E = _within_bounds(before)
-        ids = np.flatnonzero(active_E & usable_E)
         self._write_model_fields(model_fields)
+        usable_E = _within_bounds(before) & ~self._unusable_E
+        ids = np.flatnonzero(active_E & usable_E)
         batch.state[:, self._columns] = before
         batch.bind("xfrc_applied")[:] = 0.0 if push_EL is None else push_EL.xfrc_applied
         if push_EL is not None:
@@ -238,15 +239,18 @@ class NativeBackend:
         return PhysicsState(integration=integration, view=View(**view))
 
     def _write_model_fields(self, model_fields: dict[str, np.ndarray]) -> None:
-        """Write the per-env model fields into the batch, where they differ from what is there."""
-        changed = False
+        """Write the per-env model fields into the rows of the batch where they differ from what is there."""
+        stale_E = np.zeros(self.num_envs, bool)
         for name, values in self._expanded.items():
             given = usable_rows(model_fields[name], getattr(self.model, name)).astype(values.dtype)
-            if not np.array_equal(values, given):
-                values[:] = given
-                changed = True
-        if changed and self._sets_constants:
-            self._batch.set_const()
+            differs_E = (values != given).reshape(self.num_envs, -1).any(axis=1)
+            if differs_E.any():
+                values[differs_E] = given[differs_E]
+                stale_E |= differs_E & (name in self._inputs)
+        if stale_E.any():
+            failed = self._failures(lambda: self._batch.set_const(np.flatnonzero(stale_E)))
+            self._unusable_E[stale_E] = False
+            self._unusable_E[failed] = True
 
     def _fill_cfrc_ext(self, ids: np.ndarray) -> None:
         for row in ids:
