@@ -22,9 +22,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
-from ksim_envs.errors import ForkedProcessError
+from ksim_envs.errors import ForkedProcessError, InvalidConfigError
 from ksim_envs.guard import Fault
-from ksim_envs.physics import check_device, check_dynamics, choose_backend, load_model, make_backend
+from ksim_envs.physics import (
+    check_device,
+    check_dynamics,
+    choose_backend,
+    load_model,
+    make_backend,
+    needs_derived_constants,
+)
 from ksim_envs.physics.backend import Backend
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
 from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
@@ -358,6 +365,7 @@ class Core:
             action=action,
             terminated=row.terminated_E,
             step=row.step_E,
+            episode_return=row.return_E,
             level=self._level(row),
             commands=row.commands,
             key=key,
@@ -383,17 +391,19 @@ class Core:
         return jax.tree.map(lambda leaf: jnp.tile(leaf, (rows,) + (1,) * jnp.ndim(leaf)), carry)
 
     def _learnt(self, rows: EnvState) -> Any:
-        """What the curriculum knows after the rows' last episodes, which is nothing new before the first."""
-        if self.task.curriculum is None:
+        """What the curriculum knows after the rows' last episodes: nothing new where one was broken off by a reset."""
+        curriculum = self.task.curriculum
+        if curriculum is None:
             return rows.curriculum
 
         def one(row: EnvState) -> Any:
             key = jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)
             ctx = self._context(key, row, self._no_actions(1)[0]).stream("curriculum")
-            return self.task.curriculum(row.curriculum, row.physics.view, ctx)
+            return curriculum(row.curriculum, row.physics.view, ctx)
 
         slim = replace(rows, fault_count_EC=None, obs_EL=None, metrics={}, carry={})
-        return guard.keep_rows(rows.episode_E > 0, jax.vmap(one)(slim), self._no_curriculum(len(rows.step_E)))
+        learnt = guard.keep_rows(rows.needs_reset_E, jax.vmap(one)(slim), rows.curriculum)
+        return guard.keep_rows(rows.episode_E > 0, learnt, self._no_curriculum(len(rows.step_E)))
 
     def _reset_chunk(self, state: EnvState, rows_R: Array, start: dict[str, Array]) -> EnvState:
         """Begin a new episode in these rows; an index of `num_envs` stands for no row."""
@@ -504,8 +514,9 @@ def make_core(
     recipe = (task, num_envs, backend, dynamics, num_threads, None if device is None else check_device(device))
     if core := _alive.get(recipe):
         return core
+    _check_actuator(task)
     reads = find_reads(task, load_model(task.model, dynamics, edit=task.edit_model))
-    model = load_model(task.model, dynamics, reads, task.max_contact_points, task.edit_model)
+    model = load_model(task.model, dynamics, reads, task.max_contact_points, task.edit_model, task.engine_fields)
     made = make_backend(
         backend,
         model,
@@ -518,6 +529,16 @@ def make_core(
     )
     _alive[recipe] = core = Core(task=task, backend=made, model=Model(model))
     return core
+
+
+def _check_actuator(task: Task) -> None:
+    """Refuse an actuator that sets model fields from which constants follow: these are computed once an episode."""
+    drawn = task.actuator.fields if task.actuator else ()
+    if wrong := sorted(name for name in drawn if needs_derived_constants(frozenset({name}))):
+        raise InvalidConfigError(
+            f"The actuator sets the model field {wrong[0]!r} in every step, but constants of the model follow from it; "
+            "set it in a randomizer, once an episode."
+        )
 
 
 def _refuse_after_fork() -> None:

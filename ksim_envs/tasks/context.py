@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from ksim_envs.errors import InvalidConfigError, unknown_name
 
 Names: TypeAlias = str | tuple[str, ...]
 """Names of joints, bodies and the like; each may be a pattern with `*` and `?`."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,17 @@ class Context:
     action: Array  # (num_actions,), the action within its bounds; zero after a reset
     terminated: Array  # (), bool: a termination holds in this step; known to rewards, metrics and the curriculum
     step: Array  # (), int32: control steps done in this episode, this one included; zero after a reset
+    episode_return: Array  # (), float32: the sum of this episode's rewards; a step's terms see it without that step's
     level: Array  # (), float32 in [0, 1]: the curriculum's difficulty; 1 without a curriculum
     commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next
     key: Array  # a PRNG key of this row, episode, step and term, for this one use
     run_key: Array  # a PRNG key of this row and term that is the same in all of the row's episodes
     model_fields: dict[str, Array]  # this env's own values of model fields that are randomized
+
+    @property
+    def num_substeps(self) -> int:
+        """Physics substeps in a control step."""
+        return round(self.dt / self.model.timestep)
 
     def field(self, name: str) -> Array:
         """This env's value of a model field, such as `body_mass`; under the field's own name in `MjModel`."""
@@ -62,7 +69,9 @@ class Model:
         """Wrap a model, which must not change afterwards."""
         self._mj_model = mj_model
         self.timestep: float = mj_model.opt.timestep
-        self.gravity: np.ndarray = mj_model.opt.gravity.astype(np.float32)
+        self.gravity: np.ndarray = mj_model.opt.gravity.astype(np.float32)  # (3,), m/s^2, in the world
+        self.num_dofs: int = mj_model.nv
+        self.num_bodies: int = mj_model.nbody  # the world included
 
     def array(self, name: str) -> np.ndarray:
         """The nominal value of a model field or of one of `OWN_FIELDS`, float32 where it is floating point.
@@ -123,6 +132,35 @@ class Model:
             raise InvalidConfigError(f"joint {name!r} is free or a ball; name hinge and slide joints only.")
         return chosen
 
+    def driven_joints(self) -> np.ndarray:
+        """(nu,), the indices of the hinge and slide joints that the actuators drive, in the order of the actuators.
+
+        Raises:
+            InvalidConfigError: an actuator drives something else.
+        """
+        model = self._mj_model
+        joints = model.actuator_trnid[:, 0]
+        single = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+        drives_joint = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
+        drives_joint &= np.isin(model.jnt_type[np.where(drives_joint, joints, 0)], single)
+        if not drives_joint.all():
+            name = self.names("actuator")[int(np.flatnonzero(~drives_joint)[0])]
+            raise InvalidConfigError(f"actuator {name!r} drives no hinge or slide joint; this term needs one.")
+        return joints
+
+    def driven_names(self) -> list[str]:
+        """The names of `driven_joints`."""
+        return [self.names("joint")[joint] for joint in self.driven_joints()]
+
+    def joint_ranges(self, joints: np.ndarray) -> np.ndarray:
+        """(joints, 2) float32 lower and upper limits, in m or rad; -inf and inf where a joint has none."""
+        is_limited = self._mj_model.jnt_limited[joints] != 0
+        return np.where(is_limited[:, None], self._mj_model.jnt_range[joints], (-np.inf, np.inf)).astype(np.float32)
+
+    def joint_addresses(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where joints of these indices stand in qpos, and where in qvel."""
+        return self._mj_model.jnt_qposadr[joints], self._mj_model.jnt_dofadr[joints]
+
     def joint_qpos(self, names: Names = "*") -> np.ndarray:
         """Where hinge and slide joints stand in qpos, in the order of the names."""
         return self._mj_model.jnt_qposadr[self.joints(names)]
@@ -150,9 +188,9 @@ class Model:
         start = int(self._mj_model.sensor_adr[index])
         return slice(start, start + int(self._mj_model.sensor_dim[index]))
 
-    def keyframe(self, name: str) -> np.ndarray:
-        """(nq,) float32, the positions of a keyframe."""
-        return self._mj_model.key_qpos[self._one("key", name)].astype(np.float32)
+    def keyframe(self, name: str, field: str = "qpos") -> np.ndarray:
+        """A keyframe's `qpos` (nq,) or `qvel` (nv,), float32."""
+        return self.array(f"key_{field}")[self._one("key", name)]
 
     def indices(self, kind: str, names: Names) -> np.ndarray:
         """The indices of objects of a kind, in the order of the names and of the model within a pattern.
@@ -193,6 +231,24 @@ class Model:
 def is_meant(name: str, pattern: str) -> bool:
     """Whether a pattern stands for this name; an empty name is that of an object without one."""
     return pattern == "*" or (bool(name) and fnmatchcase(name, pattern))
+
+
+def assigned(kind: str, names: Sequence[str], table: Mapping[str, T]) -> list[T]:
+    """What a table by names and patterns has for each name; a later entry of the table overrides an earlier one.
+
+    Raises:
+        UnknownNameError: an entry stands for none of the names.
+        InvalidConfigError: a name is in no entry.
+    """
+    found: dict[str, T] = {}
+    for pattern, value in table.items():
+        matches = [name for name in names if is_meant(name, pattern)]
+        if not matches:
+            raise unknown_name(kind, pattern, names)
+        found |= dict.fromkeys(matches, value)
+    if missing := [name for name in names if name not in found]:
+        raise InvalidConfigError(f"{kind} {missing[0]!r} has no entry among {list(table)}; add one ('*' is for all).")
+    return [found[name] for name in names]
 
 
 _COUNTS = {

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
-from ksim_envs.tasks.context import Context, Model
+from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Carry, Drive, call_all, init_all
 from ksim_envs.types import Push, View
@@ -178,7 +178,7 @@ def find_reads(task: Task, mj_model: mujoco.MjModel) -> frozenset[str]:
         KsimError: a term names something that the model does not have, or returns a wrong shape.
     """
     recorder = _Recorder(_first_view(mj_model))
-    ctx = blank_context(task, mj_model)
+    ctx = _RecordingContext(**vars(blank_context(task, mj_model)), read=set())
     jax.eval_shape(lambda: _trace(task, recorder, ctx, mj_model))
     return frozenset(recorder.names)
 
@@ -216,6 +216,7 @@ def blank_context(task: Task, mj_model: mujoco.MjModel) -> Context:
         action=jnp.zeros(len(action_bounds(task, mj_model)[0])),
         terminated=jnp.zeros((), bool),
         step=jnp.zeros((), jnp.int32),
+        episode_return=jnp.zeros(()),
         level=jnp.zeros(()),
         commands={},
         key=jax.random.key(0),
@@ -233,27 +234,47 @@ def action_bounds(task: Task, mj_model: mujoco.MjModel) -> tuple[np.ndarray, np.
     return np.asarray(low, np.float32), np.asarray(high, np.float32)
 
 
-def _trace(task: Task, view: View, ctx: Context, mj_model: mujoco.MjModel) -> None:
+def _trace(task: Task, view: View, ctx: _RecordingContext, mj_model: mujoco.MjModel) -> None:
     """Call everything once, in an order in which it can be called, and check the shapes."""
-    if task.curriculum:
-        level = task.curriculum.level(task.curriculum(task.curriculum.init(), view, ctx))
-        _shaped("the curriculum's level", level, ())
     qpos, qvel, drawn = draw_start(task, jnp.asarray(mj_model.qpos0), jnp.zeros(mj_model.nv), ctx)
     _shaped("qpos after the resets", qpos, (mj_model.nq,))
     _shaped("qvel after the resets", qvel, (mj_model.nv,))
     for name, value in drawn.items():
         _shaped(f"the randomized {name}", value, ctx.model.array(name).shape)
+    ctx.read.clear()  # what the randomizers read does not count
     first = begin(task, view, ctx)
     ctx = replace(ctx, commands=first.commands)
+    if task.curriculum:
+        before = task.curriculum.init()
+        after_episode = task.curriculum(before, view, ctx)
+        _shaped("the curriculum's level", task.curriculum.level(after_episode), ())
+        _same_structure("the curriculum", before, after_episode)
     controls = control(task, view, ctx, first.carry)
     if controls.push is not None:
         _shaped("qvel_kick of the events", controls.push.qvel_kick, (mj_model.nv,))
         _shaped("xfrc_applied of the events", controls.push.xfrc_applied, (mj_model.nbody, 6))
     substeps = jnp.shape(controls.drive.ctrl)[0]
     _shaped("the actuator's ctrl", controls.drive.ctrl, (1 if substeps == 1 else task.frame_skip, mj_model.nu))
+    _check_fields_of_drive(task, controls.drive, ctx)
     after = evaluate(task, view, ctx, {**first.carry, **controls.carry})
     for name, value in first.carry.items():
         _same_structure(name, value, after.carry[name])
+    if unread := sorted(drawn.keys() & OWN_FIELDS.keys() - ctx.read):
+        raise InvalidConfigError(
+            f"A randomizer draws {unread[0]!r}, but no term of the task reads it, so it has no effect; add a term that "
+            "does, or leave the randomizer out."
+        )
+
+
+def _check_fields_of_drive(task: Task, drive: Drive, ctx: Context) -> None:
+    """An actuator must set the model fields that it says it sets, in their shapes."""
+    promised = set(task.actuator.fields) if task.actuator else set()
+    if drive.model_fields.keys() != promised:
+        raise InvalidConfigError(
+            f"The actuator sets the model fields {sorted(drive.model_fields)}; its `fields` say {sorted(promised)}."
+        )
+    for name, value in drive.model_fields.items():
+        _shaped(f"the actuator's {name}", value, ctx.model.array(name).shape)
 
 
 def _same_structure(name: str, old: Carry, new: Carry) -> None:
@@ -267,6 +288,17 @@ def _same_structure(name: str, old: Carry, new: Carry) -> None:
             f"{name} begins with the carry {layout(old)} and returns {layout(new)}; structure, shapes and dtypes must "
             "stay the same."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RecordingContext(Context):
+    """A context that notes which model fields are read."""
+
+    read: set[str]
+
+    def field(self, name: str) -> Array:
+        self.read.add(name)
+        return super().field(name)
 
 
 class _Recorder(View):

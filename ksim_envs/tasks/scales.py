@@ -64,11 +64,32 @@ def scale_at(scale: Scale, level: Array) -> Array:
     return jnp.asarray(scale(level) if callable(scale) else scale, jnp.float32)
 
 
+def ends(scale: Scale) -> tuple[float, float]:
+    """What a scale is at level 0 and at level 1; all others lie between."""
+    return scale.ends if callable(scale) else (scale, scale)
+
+
 def check_scale(what: str, scale: Scale) -> None:
     """Refuse a scale that is negative or not finite somewhere.
 
     Raises:
         InvalidConfigError: it is; the message begins with `what`.
     """
-    if not all(math.isfinite(end) and end >= 0 for end in (scale.ends if callable(scale) else (scale,))):
+    if not all(math.isfinite(end) and end >= 0 for end in ends(scale)):
         raise InvalidConfigError(f"{what} has the scale {scale}; it must be finite and not negative (see Cost).")
+
+
+Range: TypeAlias = tuple[float, float]
+"""A lower and an upper end, between which something is drawn uniformly."""
+
+
+def check_range(what: str, bounds: Range, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuse ends that are not finite, not in order or not within [low, high].
+
+    Raises:
+        InvalidConfigError: they are; the message begins with `what`.
+    """
+    if not (len(bounds) == 2 and all(map(math.isfinite, bounds)) and low <= bounds[0] <= bounds[1] <= high):
+        raise InvalidConfigError(
+            f"{what} is {bounds}; it must be (lowest, highest), in this order, finite and within [{low}, {high}]."
+        )

@@ -78,6 +78,7 @@ class Drive:
     model_fields: dict[str, Array] = field(default_factory=dict)  # model fields that hold for this step
 
 
+@runtime_checkable
 class Actuator(Stateful, Protocol):
     """From an action, `ctx.action`, to the engine's controls. Its value is a `Drive`."""
 

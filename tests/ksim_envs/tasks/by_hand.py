@@ -49,6 +49,7 @@ def context(**changes: Any) -> Context:
         "action": jnp.zeros(2),
         "terminated": jnp.array(False),
         "step": jnp.array(1),
+        "episode_return": jnp.array(0.0),
         "level": jnp.array(1.0),
         "commands": {},
         "key": jax.random.key(0),
