@@ -14,18 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ksim_envs.tasks.context import Names
-
-
-@dataclass(frozen=True)
-class JointGains:
-    """A joint's PD controller: `torque = clip(kp * (target - angle) - kd * speed, +-max_torque)`."""
-
-    kp: float
-    """N m/rad."""
-    kd: float
-    """N m s/rad."""
-    max_torque: float
-    """N m."""
+from ksim_envs.tasks.motors import (
+    FEETECH_STS3215,
+    FEETECH_STS3250,
+    ROBSTRIDE_00,
+    ROBSTRIDE_02,
+    ROBSTRIDE_03,
+    ROBSTRIDE_04,
+    Gains,
+    Motor,
+    Servo,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,11 +41,11 @@ class Robot:
     """Bodies of the left and the right foot. Sites and the sensors' prefix are `left_foot` and `right_foot`."""
     foot_geoms: tuple[Names, Names]
     """Geoms of the left and the right foot that touch the floor. They decide the friction with it."""
-    motors: Mapping[str, str]
-    """From joints to K-Scale's name of their motor's type; empty where the motors are none that one can buy."""
-    published_gains: Mapping[str, JointGains]
+    motors: Mapping[str, Motor | Servo]
+    """Those that drive the joints; empty where they are none that one can buy."""
+    published_gains: Mapping[str, Gains]
     """Those of the robot's published walking example, which leave the balance to the policy."""
-    holding_gains: Mapping[str, JointGains]
+    holding_gains: Mapping[str, Gains]
     """With these a fixed target holds `start` where that is possible, and no joint shivers at the model's timestep."""
     action_scale: float = 0.5
     """rad between the targets for the actions 0 and 1; ours."""
@@ -59,33 +58,33 @@ KBOT = Robot(
     feet=("left_foot", "right_foot"),
     foot_geoms=(("left_foot_inner", "left_foot_outer"), ("right_foot_inner", "right_foot_outer")),
     motors={
-        "dof_*_00": "robstride_00",
-        "dof_*_02": "robstride_02",
-        "dof_*_03": "robstride_03",
-        "dof_*_04": "robstride_04",
+        "dof_*_00": ROBSTRIDE_00,
+        "dof_*_02": ROBSTRIDE_02,
+        "dof_*_03": ROBSTRIDE_03,
+        "dof_*_04": ROBSTRIDE_04,
     },
     published_gains={
-        "dof_*_hip_pitch_04": JointGains(kp=150.0, kd=24.722, max_torque=84.0),
-        "dof_*_hip_roll_03": JointGains(kp=200.0, kd=26.387, max_torque=42.0),
-        "dof_*_hip_yaw_03": JointGains(kp=100.0, kd=3.419, max_torque=42.0),
-        "dof_*_knee_04": JointGains(kp=150.0, kd=8.654, max_torque=84.0),
-        "dof_*_ankle_02": JointGains(kp=40.0, kd=0.99, max_torque=11.9),
-        "dof_*_shoulder_pitch_03": JointGains(kp=100.0, kd=8.284, max_torque=42.0),
-        "dof_*_shoulder_roll_03": JointGains(kp=100.0, kd=8.257, max_torque=42.0),
-        "dof_*_shoulder_yaw_02": JointGains(kp=40.0, kd=0.945, max_torque=11.9),
-        "dof_*_elbow_02": JointGains(kp=40.0, kd=1.266, max_torque=11.9),
-        "dof_*_wrist_00": JointGains(kp=20.0, kd=0.295, max_torque=9.8),
+        "dof_*_hip_pitch_04": Gains(kp=150.0, kd=24.722, max_torque=84.0),
+        "dof_*_hip_roll_03": Gains(kp=200.0, kd=26.387, max_torque=42.0),
+        "dof_*_hip_yaw_03": Gains(kp=100.0, kd=3.419, max_torque=42.0),
+        "dof_*_knee_04": Gains(kp=150.0, kd=8.654, max_torque=84.0),
+        "dof_*_ankle_02": Gains(kp=40.0, kd=0.99, max_torque=11.9),
+        "dof_*_shoulder_pitch_03": Gains(kp=100.0, kd=8.284, max_torque=42.0),
+        "dof_*_shoulder_roll_03": Gains(kp=100.0, kd=8.257, max_torque=42.0),
+        "dof_*_shoulder_yaw_02": Gains(kp=40.0, kd=0.945, max_torque=11.9),
+        "dof_*_elbow_02": Gains(kp=40.0, kd=1.266, max_torque=11.9),
+        "dof_*_wrist_00": Gains(kp=20.0, kd=0.295, max_torque=9.8),
     },
     holding_gains={
-        "dof_*_hip_pitch_04": JointGains(kp=500.0, kd=20.0, max_torque=120.0),
-        "dof_*_hip_roll_03": JointGains(kp=500.0, kd=20.0, max_torque=60.0),
-        "dof_*_hip_yaw_03": JointGains(kp=500.0, kd=5.0, max_torque=60.0),
-        "dof_*_knee_04": JointGains(kp=500.0, kd=20.0, max_torque=120.0),
-        "dof_*_ankle_02": JointGains(kp=300.0, kd=1.5, max_torque=17.0),
-        "dof_*_shoulder_*_03": JointGains(kp=100.0, kd=8.3, max_torque=60.0),
-        "dof_*_shoulder_yaw_02": JointGains(kp=40.0, kd=0.9, max_torque=17.0),
-        "dof_*_elbow_02": JointGains(kp=40.0, kd=1.3, max_torque=17.0),
-        "dof_*_wrist_00": JointGains(kp=20.0, kd=0.3, max_torque=14.0),
+        "dof_*_hip_pitch_04": Gains(kp=500.0, kd=20.0, max_torque=120.0),
+        "dof_*_hip_roll_03": Gains(kp=500.0, kd=20.0, max_torque=60.0),
+        "dof_*_hip_yaw_03": Gains(kp=500.0, kd=5.0, max_torque=60.0),
+        "dof_*_knee_04": Gains(kp=500.0, kd=20.0, max_torque=120.0),
+        "dof_*_ankle_02": Gains(kp=300.0, kd=1.5, max_torque=17.0),
+        "dof_*_shoulder_*_03": Gains(kp=100.0, kd=8.3, max_torque=60.0),
+        "dof_*_shoulder_yaw_02": Gains(kp=40.0, kd=0.9, max_torque=17.0),
+        "dof_*_elbow_02": Gains(kp=40.0, kd=1.3, max_torque=17.0),
+        "dof_*_wrist_00": Gains(kp=20.0, kd=0.3, max_torque=14.0),
     },
 )
 """K-Bot headless, 20 joints. The published example multiplies these gains by 1.4 and the limits by 1.5."""
@@ -96,22 +95,22 @@ ZBOT = Robot(
     start="standing",
     feet=("left_foot", "right_foot"),
     foot_geoms=("left_foot", "right_foot"),
-    motors={"*": "feetech_sts3250", "*_elbow_*": "feetech_sts3215_12v", "*_gripper_*": "feetech_sts3215_12v"},
+    motors={"*": FEETECH_STS3250, "*_elbow_*": FEETECH_STS3215, "*_gripper_*": FEETECH_STS3215},
     published_gains={
-        "*": JointGains(kp=31.244, kd=104.594, max_torque=8.4547),
-        "*_shoulder_*": JointGains(kp=22.723, kd=26.148, max_torque=8.4547),
-        "*_elbow_*": JointGains(kp=14.249, kd=16.398, max_torque=5.4464),
-        "*_gripper_*": JointGains(kp=14.249, kd=16.398, max_torque=5.4464),
+        "*": FEETECH_STS3250.gains(22.0, 12.0),
+        "*_shoulder_*": FEETECH_STS3250.gains(16.0, 3.0),
+        "*_elbow_*": FEETECH_STS3215.gains(16.0, 3.0),
+        "*_gripper_*": FEETECH_STS3215.gains(16.0, 3.0),
     },
     holding_gains={
-        "*": JointGains(kp=31.244, kd=0.0, max_torque=8.4547),
-        "*_shoulder_*": JointGains(kp=22.723, kd=0.0, max_torque=8.4547),
-        "*_elbow_*": JointGains(kp=14.249, kd=0.0, max_torque=5.4464),
-        "*_gripper_*": JointGains(kp=14.249, kd=0.0, max_torque=5.4464),
+        "*": FEETECH_STS3250.gains(22.0, 0.0),
+        "*_shoulder_*": FEETECH_STS3250.gains(16.0, 0.0),
+        "*_elbow_*": FEETECH_STS3215.gains(16.0, 0.0),
+        "*_gripper_*": FEETECH_STS3215.gains(16.0, 0.0),
     },
 )
-"""Z-Bot, 20 joints. Its servos' registers kp 22 and kd 12 (arms 16 and 3) in SI units. Such a kd needs timesteps below
-0.8 ms; without it the servos' own damping, which is in the model, is enough."""
+"""Z-Bot, 20 joints. Its servos' registers kp and kd are 22 and 12, in the arms 16 and 3. Such a kd needs timesteps
+below 0.8 ms; without it the servos' own damping, which is in the model, is enough."""
 
 HUMANOID = Robot(
     model="ksim:humanoid.xml",
@@ -121,17 +120,17 @@ HUMANOID = Robot(
     foot_geoms=("foot_left", "foot_right"),
     motors={},
     published_gains={
-        "*": JointGains(kp=2000.0, kd=40.0, max_torque=40.0),
-        "hip_y_*": JointGains(kp=6000.0, kd=120.0, max_torque=120.0),
-        "knee_*": JointGains(kp=4000.0, kd=80.0, max_torque=80.0),
-        "shoulder*": JointGains(kp=1000.0, kd=20.0, max_torque=20.0),
+        "*": Gains(kp=2000.0, kd=40.0, max_torque=40.0),
+        "hip_y_*": Gains(kp=6000.0, kd=120.0, max_torque=120.0),
+        "knee_*": Gains(kp=4000.0, kd=80.0, max_torque=80.0),
+        "shoulder*": Gains(kp=1000.0, kd=20.0, max_torque=20.0),
     },
     holding_gains={
-        "*": JointGains(kp=500.0, kd=10.0, max_torque=40.0),
-        "hip_y_*": JointGains(kp=500.0, kd=10.0, max_torque=120.0),
-        "knee_*": JointGains(kp=500.0, kd=10.0, max_torque=80.0),
-        "shoulder*": JointGains(kp=20.0, kd=2.0, max_torque=20.0),
-        "elbow_*": JointGains(kp=20.0, kd=2.0, max_torque=40.0),
+        "*": Gains(kp=500.0, kd=10.0, max_torque=40.0),
+        "hip_y_*": Gains(kp=500.0, kd=10.0, max_torque=120.0),
+        "knee_*": Gains(kp=500.0, kd=10.0, max_torque=80.0),
+        "shoulder*": Gains(kp=20.0, kd=2.0, max_torque=20.0),
+        "elbow_*": Gains(kp=20.0, kd=2.0, max_torque=40.0),
     },
 )
 """The default humanoid, 17 joints. It has a ball for each foot, so it falls from where it starts, an unstable

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ksim_envs.physics import load_model, make_backend
+from ksim_envs.tasks.motors import MOTORS
 from ksim_envs.tasks.robots import HUMANOID, KBOT, ZBOT, Robot
 
 ROBOTS = {"kbot": KBOT, "zbot": ZBOT, "humanoid": HUMANOID}
@@ -154,7 +155,7 @@ def test_motor_types_and_published_gains_are_those_of_the_source(case):
             expected = figures["gear"] * figures["kp"], figures["gear"] * figures["kd"], figures["gear"]
         assert (gains.kp, gains.kd, gains.max_torque) == pytest.approx(expected, rel=1e-3), joint
         if case.robot.motors:
-            assert the_entry(case.robot.motors, joint) == figures["motor_type"]
+            assert the_entry(case.robot.motors, joint) is MOTORS[figures["motor_type"]]
 
 
 def test_holding_gains_ask_for_no_more_torque_than_the_motors_have(case):
