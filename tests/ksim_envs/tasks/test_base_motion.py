@@ -1,5 +1,7 @@
 """Each quantity of the base against numbers computed by hand; test_quantities_on_backends has the physics."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -42,6 +44,16 @@ SIDEWAYS = [H, H, 0, 0]  # a quarter turn about x: the z axis points along -y
 OVER = [0, 1, 0, 0]  # half a turn about x
 
 
+@dataclass(frozen=True)
+class Slope:
+    """A floor that rises with the base's x, so steep."""
+
+    rise: float
+
+    def __call__(self, view, ctx):
+        return self.rise * view.qpos[1]
+
+
 def state(quat=LEFT):
     return view(
         qpos=[9, 1, 2, 3, *(5 * np.array(quat))],  # a start may not have the length 1
@@ -68,7 +80,7 @@ def state(quat=LEFT):
         (BaseAngularAcceleration("heading"), LEFT, [4, 5, 6]),
         (BaseHeight(), LEFT, 3),
         (BaseHeight(floor=0.5), LEFT, 2.5),
-        (BaseHeight(floor=lambda view, ctx: view.qpos[1] / 4), LEFT, 2.75),
+        (BaseHeight(floor=Slope(0.25)), LEFT, 2.75),
         (ProjectedGravity(), LEFT, [0, 0, -1]),
         (ProjectedGravity(), FORWARD, [1, 0, 0]),
         (ProjectedGravity(), SIDEWAYS, [0, -1, 0]),

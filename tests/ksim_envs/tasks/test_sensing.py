@@ -204,7 +204,6 @@ def test_flags_become_numbers_where_they_must_and_keep_their_shape(name):
         (lambda: Smoothed(QVEL, 0.5, 0.4), InvalidConfigError, "lags from 0.5 to 0.4"),
         (lambda: Clipped(QVEL, 1.0, -1.0), InvalidConfigError, "low 1.0 and high -1.0"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_is_refused(make, error, message):
     with unchecked_types(), pytest.raises(error, match=message):
