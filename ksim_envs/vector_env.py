@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -223,7 +224,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         Raises:
             InvalidSeedError, InvalidOptionError, UnknownNameError: an argument cannot be used; nothing has changed.
             ClosedEnvError, ForkedProcessError: the env cannot be used any more, or not in this process.
+            InvalidConfigError: Stable-Baselines3 calls it, for one env.
         """
+        _refuse_stable_baselines(sys._getframe(1).f_globals)  # pyright: ignore[reportPrivateUsage]
         with self._usable():
             seed = validate.seeds(seed, self.num_envs)
             model = self.core.backend.model
@@ -394,3 +397,16 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 "_final_info": terminated | truncated,
             }
         return obs, reward, terminated, truncated, info
+
+
+def _refuse_stable_baselines(caller: dict[str, Any]) -> None:
+    """Name the adapter to whoever gave the batch to SB3, which takes it for one env because it is an `Env` too.
+
+    Nothing that SB3 asks of an env before the first reset tells it from other users, and later it fails with numbers
+    that have an axis too many.
+    """
+    if str(caller.get("__name__")).startswith("stable_baselines3."):
+        raise InvalidConfigError(
+            "Stable-Baselines3 takes this batch for a single env. Adapt it: "
+            "from ksim_envs.adapters.sb3 import KsimVecEnv, then KsimVecEnv(env)."
+        )

@@ -12,7 +12,6 @@ import optax
 from jax import Array
 from jaxtyping import Key
 
-from agents.normalize import Moments
 from agents.ppo.config import PPOConfig
 from agents.ppo.gae import estimate_advantages
 from agents.ppo.loss import Minibatch, masked_mean, ppo_loss
@@ -20,6 +19,7 @@ from agents.ppo.networks import ActorCritic
 from agents.ppo.rollout import Actors, Trajectory, begin, collect
 from ksim_envs import Core
 from ksim_envs.errors import unknown_name
+from ksim_envs.moments import Moments
 
 Metrics = dict[str, Array]
 

@@ -12,10 +12,10 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
-from agents.normalize import Moments
 from agents.ppo.distributions import in_control_units
 from agents.ppo.networks import ActorCritic, Carry, forget
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.moments import Moments
 
 
 @jax.tree_util.register_dataclass

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Key
 
-from agents.normalize import Moments
 from agents.ppo.distributions import in_control_units
 from agents.ppo.networks import ActorCritic, Carry, forget
 from ksim_envs import Core, EnvState
+from ksim_envs.moments import Moments
 
 VALUE_CHUNK = 32
 """Rows whose final observation is valued together: hardly any end in one step, and each must be valued exactly."""

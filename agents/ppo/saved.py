@@ -12,7 +12,6 @@ import numpy as np
 
 from agents.checkpoint import Checkpoints
 from agents.errors import CheckpointWarning, DamagedCheckpointError
-from agents.normalize import Moments
 from agents.ppo.config import PPOConfig
 from agents.ppo.learn import TrainState
 from agents.ppo.networks import ActorCritic
@@ -20,6 +19,7 @@ from agents.ppo.policy import Policy, PolicyState
 from agents.run_folder import CHECKPOINTS
 from ksim_envs import Core
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.moments import Moments
 
 
 def describe(

@@ -6,7 +6,8 @@
     keys = jax.random.split(jax.random.key(0), 2048)
     obs, state = jax.vmap(env.reset, in_axes=(0, None))(keys, env.default_params)
 
-The auto-reset is our own: it draws a fresh state, and costs something only where an episode ended.
+The auto-reset is our own: it draws a fresh state, and costs something only where an episode ended. Under `vmap` the
+envs are stepped as one batch.
 """
 
 # gymnax is not there where types are checked: it allows no Gymnasium 1.4.
@@ -21,8 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ksim_envs.adapters.one_env import OneEnv
+from ksim_envs.core import Autoreset
 from ksim_envs.errors import MissingDependencyError
-from ksim_envs.registration import make_functional
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import EnvState, Info
 
@@ -43,14 +45,15 @@ class GymnaxEnv(environment.Environment):
 
         Args:
             task: a registered id, or a task.
-            backend: `"mjx"`, `"native"` or `"auto"`; native steps mapped envs one after the other.
+            backend: `"mjx"`, `"native"` or `"auto"`.
             dynamics: `"fast"` or `"gymnasium"`.
             legacy: return (obs, state, reward, done, info) from `step`.
 
         Raises:
             KsimError: a name does not exist or a value is not allowed.
         """
-        self.core = make_functional(task, 1, backend=backend, dynamics=dynamics)
+        self._one = OneEnv(task, backend=backend, dynamics=dynamics, autoreset=Autoreset.SAME_STEP)
+        self.core = self._one.core
         self._legacy = legacy
 
     @property
@@ -75,9 +78,8 @@ class GymnaxEnv(environment.Environment):
         Returns:
             The observation (num_obs,), and the state.
         """
-        key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-        state = self.core.reset(key[None])
-        return state.obs_EL[0], state
+        state = self._one.reset(key)
+        return state.obs_EL, state
 
     @partial(jax.jit, static_argnames=("self",))
     def step(
@@ -95,12 +97,12 @@ class GymnaxEnv(environment.Environment):
             obs, state, reward, terminated, truncated, info; `info["final_observation"]` is the one before any reset.
         """
         limit = None if params is None else params.max_steps_in_episode
-        state, result = self.core.step(state, jnp.asarray(action)[None], episode_length=limit)
-        terminated, truncated = result.terminated_E[0], result.truncated_E[0]
-        info: Info = {name: value[0] for name, value in result.final_info.items()}
-        info |= {"terminated": terminated, "truncated": truncated, "final_observation": result.final_obs_EL[0]}
+        state, result = self._one.step(state, action, limit)
+        terminated, truncated = result.terminated_E, result.truncated_E
+        info: Info = dict(result.final_info)
+        info |= {"terminated": terminated, "truncated": truncated, "final_observation": result.final_obs_EL}
         flags = (terminated | truncated,) if self._legacy else (terminated, truncated)
-        return result.obs_EL[0], state, result.reward_E[0], *flags, info
+        return result.obs_EL, state, result.reward_E, *flags, info
 
     def observation_space(self, params: environment.EnvParams | None = None) -> spaces.Box:
         """Of one env."""

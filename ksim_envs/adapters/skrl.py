@@ -16,11 +16,10 @@ from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
-import jax
 import numpy as np
 
 from ksim_envs import validate
-from ksim_envs.adapters import prepared
+from ksim_envs.adapters import num_privileged, prepared
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -71,8 +70,7 @@ class _Batch:
         self._env, self._privileged = env, privileged
         key: Any = getattr(import_module("skrl").config, framework).key
         self._seed = int(np.asarray(key).sum()) if seed is None else seed
-        metrics = jax.eval_shape(lambda: env.core.unreset_state(env.core.keys(0))).metrics
-        self._num_privileged = sum(metrics[name].size // env.num_envs for name in privileged)
+        self._num_privileged = num_privileged(env, privileged)
         self._concatenate = (
             import_module("torch").cat if framework == "torch" else import_module("jax.numpy").concatenate
         )

@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 
 import ksim_envs  # noqa: F401  # registers the ids
+from ksim_envs import dlpack
 
 ID, NUM_ENVS, LENGTH = "ksim/Hopper-v0", 8, 30
 
@@ -42,3 +44,18 @@ def envs():
     batch = make()
     yield batch
     batch.close()
+
+
+@pytest.fixture
+def exported(envs, monkeypatch):
+    """Addresses of all that the batch has handed out as torch tensors, without a copy."""
+    addresses = set()
+
+    class Recorded(dlpack.Exporter):
+        def __call__(self, tree):
+            result = super().__call__(tree)
+            addresses.update(leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(tree))
+            return result
+
+    monkeypatch.setattr(dlpack, "Exporter", Recorded)
+    return addresses

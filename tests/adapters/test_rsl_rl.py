@@ -35,9 +35,9 @@ CONFIG = {
 
 def test_steps_equal_those_of_the_vector_env_and_only_truncations_are_time_outs(envs):
     env = RslRlVecEnv(envs, seed=3, privileged=("x_velocity", "x_position"))
-    expected = rollout(3, 60)
+    expected = rollout(3, 100)
     num_time_outs = 0
-    for action, (obs, reward, terminated, truncated, info) in zip([None, *actions(60)], expected, strict=True):
+    for action, (obs, reward, terminated, truncated, info) in zip([None, *actions(100)], expected, strict=True):
         if action is None:
             observations = env.get_observations()
         else:
@@ -55,11 +55,27 @@ def test_steps_equal_those_of_the_vector_env_and_only_truncations_are_time_outs(
     assert num_time_outs > 0
 
 
+def test_no_result_is_copied_on_its_way(envs, exported):
+    observations, reward, *_ = RslRlVecEnv(envs).step(torch.zeros(NUM_ENVS, 3))
+    assert {observations["policy"].data_ptr(), reward.data_ptr()} <= exported
+
+
+def test_a_row_whose_physics_diverges_is_a_time_out_and_goes_on(envs):
+    env = RslRlVecEnv(envs, seed=0)
+    mask = np.arange(NUM_ENVS) == 2
+    envs.reset(options={"reset_mask": mask, "qvel": np.full(6, 1e9)})
+    observations, reward, dones, extras = env.step(torch.zeros(NUM_ENVS, 3))
+    np.testing.assert_array_equal(extras["time_outs"], mask)
+    np.testing.assert_array_equal(dones, mask)
+    assert reward[2] == 0 and torch.isfinite(observations["policy"]).all()
+    assert not env.step(torch.zeros(NUM_ENVS, 3))[2].any()
+
+
 def test_looking_at_the_observations_changes_nothing(envs):
     env = RslRlVecEnv(envs, seed=3)
     first = env.get_observations()["policy"].clone()
     assert all(torch.equal(env.get_observations()["policy"], first) for _ in range(3))
-    np.testing.assert_array_equal(env.step(torch.from_numpy(actions(1)[0]))[0]["policy"], rollout(3, 60)[1][0])
+    np.testing.assert_array_equal(env.step(torch.from_numpy(actions(1)[0]))[0]["policy"], rollout(3, 100)[1][0])
 
 
 def test_episode_lengths_can_be_read_and_set(envs):

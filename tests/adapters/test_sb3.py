@@ -14,7 +14,7 @@ from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecCheckNan, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecFrameStack, VecMonitor, VecNormalize
 
 from ksim_envs.adapters import sb3
 from ksim_envs.adapters.sb3 import KsimVecEnv
@@ -204,6 +204,12 @@ def test_sb3s_own_wrappers_and_evaluation_work():
     model.learn(512)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=NUM_ENVS)
     assert 0 < mean < 10 * LENGTH
+
+
+def test_a_bare_batch_is_refused_by_the_adapters_name(envs):
+    for use in (PPO("MlpPolicy", envs).learn, lambda _: DummyVecEnv([lambda: envs]).reset()):
+        with pytest.raises(InvalidConfigError, match=r"takes this batch for a single env.*KsimVecEnv\(env\)"):
+            use(64)
 
 
 def test_without_sb3_the_error_names_the_extra():

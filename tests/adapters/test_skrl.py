@@ -23,9 +23,9 @@ def test_steps_equal_those_of_the_vector_env_in_the_frameworks_own_arrays(envs, 
     assert (env.num_envs, env.observation_space.shape, env.action_space.shape) == (NUM_ENVS, (11,), (3,))
     assert env.state_space.shape == (12,)
     obs, _ = env.reset()
-    expected = rollout(3, 60)
+    expected = rollout(3, 100)
     np.testing.assert_array_equal(obs, expected[0][0])
-    for action, (obs, reward, terminated, truncated, info) in zip(actions(60), expected[1:], strict=True):
+    for action, (obs, reward, terminated, truncated, info) in zip(actions(100), expected[1:], strict=True):
         got = env.step(to_framework(action))
         assert all(isinstance(leaf, kind) for leaf in got[:4])
         np.testing.assert_array_equal(got[0], obs)
@@ -35,11 +35,27 @@ def test_steps_equal_those_of_the_vector_env_in_the_frameworks_own_arrays(envs, 
     np.testing.assert_array_equal(env.reset()[0], expected[-1][0])  # shows where they are
 
 
+def test_no_result_is_copied_on_its_way(envs, exported):
+    env = wrap_env(envs, "torch")
+    env.reset()
+    obs, reward, *_ = env.step(torch.zeros(NUM_ENVS, 3))
+    assert {obs.data_ptr(), reward.data_ptr()} <= exported
+
+
 def test_skrls_own_wrapper_recognises_a_plain_batch():
     env = skrls_own(make())
     env.reset()
     obs, reward, *_ = env.step(torch.zeros(NUM_ENVS, 3))
     assert (tuple(obs.shape), tuple(reward.shape)) == ((NUM_ENVS, 11), (NUM_ENVS, 1))
+
+
+def test_skrls_own_wrapper_renders_through_call(monkeypatch):
+    batch = make(render_mode="rgb_array", num_rendered_envs=NUM_ENVS)
+    frames = tuple(np.full((4, 4, 3), i, np.uint8) for i in range(NUM_ENVS))
+    monkeypatch.setattr(batch, "render", lambda: frames)
+    env = skrls_own(batch)
+    env.reset()
+    np.testing.assert_array_equal(env.render(), frames)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")

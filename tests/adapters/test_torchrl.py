@@ -27,7 +27,7 @@ def test_the_specs_hold(mode, output):
 def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observations():
     env, twin = GymWrapper(make(autoreset_mode="same_step")), make(autoreset_mode="same_step")
     env.set_seed(0)
-    rollout = env.rollout(60, break_when_any_done=False)
+    rollout = env.rollout(100, break_when_any_done=False)
     twin.reset(seed=0)
     obs, _ = twin.reset()  # set_seed was a reset too
     np.testing.assert_array_equal(rollout["observation"][:, 0], obs)
@@ -41,4 +41,25 @@ def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observati
         np.testing.assert_array_equal(step["next", "reward"].squeeze(-1), reward)
         np.testing.assert_array_equal(step["next", "terminated"].squeeze(-1), terminated)
         np.testing.assert_array_equal(step["next", "truncated"].squeeze(-1), truncated)
+    assert num_ended > NUM_ENVS
+
+
+def test_a_rollout_without_autoreset_holds_the_true_observations_and_resets_what_ended():
+    env, twin = GymWrapper(make(autoreset_mode="disabled")), make(autoreset_mode="disabled")
+    env.set_seed(0)
+    rollout = env.rollout(100, break_when_any_done=False)
+    twin.reset(seed=0)
+    obs, _ = twin.reset()
+    num_ended = 0
+    for step in rollout.unbind(1):
+        np.testing.assert_array_equal(step["observation"], obs)
+        obs, reward, terminated, truncated, _ = twin.step(step["action"].numpy())
+        np.testing.assert_array_equal(step["next", "observation"], obs)
+        np.testing.assert_array_equal(step["next", "reward"].squeeze(-1), reward)
+        np.testing.assert_array_equal(step["next", "terminated"].squeeze(-1), terminated)
+        np.testing.assert_array_equal(step["next", "truncated"].squeeze(-1), truncated)
+        ended = terminated | truncated
+        num_ended += ended.sum()
+        if ended.any():
+            obs, _ = twin.reset(options={"reset_mask": ended})
     assert num_ended > NUM_ENVS

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from agents.evaluate import REPORT_STREAM, Evaluation, Evaluator, evaluate_in_gymnasium, gymnasium_id
-from agents.normalize import Moments
 from agents.ppo import Policy, PolicyState, PPOConfig
 from agents.ppo.networks import ActorCritic
 from ksim_envs import get_task
 from ksim_envs.core import make_core, root_key
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.moments import Moments
 
 TASK = "ksim/InvertedPendulum-v0"
 

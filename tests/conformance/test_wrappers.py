@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import vector as wrappers
 
+from ksim_envs.errors import RenderError
 from ksim_envs.vector_env import KsimVectorEnv
 
 MakeEnv = Callable[..., KsimVectorEnv]
@@ -235,6 +237,27 @@ def test_episode_statistics_stay_right_over_partial_resets(output: str, mode: Au
         if t % 7 == 6 and not ended.any():
             partial_resets(wrapper, twin, np.arange(env.num_envs) % 5 == t % 5)
     assert num_ends >= env.num_envs
+
+
+@OUTPUTS
+@MODES
+def test_record_video_writes_a_film_of_what_render_shows(
+    mode: AutoresetMode, output: str, make_env: MakeEnv, tmp_path: Path
+) -> None:
+    pytest.importorskip("moviepy")
+    settings = {"render_mode": "rgb_array", "num_rendered_envs": 2, "width": 64, "height": 48}
+    env = make_env(num_envs=2, backend="native", output=output, autoreset_mode=mode, **settings)
+    env.reset(seed=0)
+    try:
+        env.render()
+    except RenderError as error:
+        pytest.skip(str(error).splitlines()[0])
+    wrapper = wrappers.RecordVideo(env, str(tmp_path), step_trigger=lambda step: step == 0, video_length=5)
+    wrapper.reset(seed=0)
+    for _ in range(8):
+        wrapper.step(env.action_space.sample())
+    wrapper.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
 
 
 # Gymnasium's converters

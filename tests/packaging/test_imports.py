@@ -17,7 +17,7 @@ SOURCES = sorted(path for package in (*PACKAGES, "scripts") for path in (ROOT / 
 LAYERS = (
     ("errors", "runtime"),
     ("types",),
-    ("guard", "rows"),
+    ("guard", "moments", "rows"),
     ("physics", "tasks"),
     ("dlpack", "spaces", "validate", "core"),
     ("render",),
@@ -34,6 +34,7 @@ PUBLIC_MODULES = {
     "ksim_envs.bench",
     "ksim_envs.doctor",
     "ksim_envs.errors",
+    "ksim_envs.moments",
     "ksim_envs.runtime",
     "ksim_envs.tasks.randomizers",
 }
@@ -47,7 +48,8 @@ OPTIONAL = {
     "torchrl": ("ksim_envs/adapters/torchrl.py",),
     "skrl": ("ksim_envs/adapters/skrl.py",),
     "gymnax": ("ksim_envs/adapters/gymnax.py",),
-    "brax": ("ksim_envs/adapters/brax.py",),
+    "brax": ("ksim_envs/adapters/functional.py",),
+    "rl_games": ("ksim_envs/adapters/rl_games.py",),
     "warp": ("ksim_envs/physics/warp.py",),
     "envpool": ("ksim_envs/bench/contestants.py",),
     "glfw": ("ksim_envs/render/",),

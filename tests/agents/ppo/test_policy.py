@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from agents.normalize import Moments
 from agents.ppo import Policy, PolicyState, PPOConfig
 from agents.ppo.networks import ActorCritic
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.moments import Moments
 
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)
 

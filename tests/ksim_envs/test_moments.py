@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from agents.normalize import CLIP, Moments
+from ksim_envs.moments import CLIP, Moments
 
 
 def test_moments_of_batches_equal_those_of_all_valid_rows():
@@ -51,3 +51,24 @@ def test_normalized_observations_have_unit_scale_and_are_clipped():
     np.testing.assert_allclose(normalized.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(normalized.std(axis=0), 1.0, rtol=1e-4)
     assert np.all(np.asarray(moments.normalized(np.full(2, 1e9, np.float32))) == CLIP)
+
+
+def test_merged_moments_are_those_of_all_in_any_order():
+    rng = np.random.default_rng(4)
+    obs = rng.normal(2.0, 3.0, size=(3, 50, 2)).astype(np.float32)
+    valid = rng.random((3, 50)) < 0.6
+    parts = [Moments.of(*one) for one in zip(obs, valid, strict=True)]
+    for order in ((0, 1, 2), (2, 0, 1)):
+        first, second, third = (parts[i] for i in order)
+        merged = first.merged(second.merged(third)).merged(Moments.empty(2))
+        assert merged.count == valid.sum()
+        np.testing.assert_allclose(merged.mean, obs[valid].mean(axis=0, dtype=np.float64), rtol=1e-5)
+        np.testing.assert_allclose(merged.var, obs[valid].var(axis=0, dtype=np.float64), rtol=1e-5)
+
+
+def test_a_weight_stands_for_observations_of_mean_0_and_variance_1():
+    ones = np.ones((8, 1), np.float32)
+    moments = Moments.empty(1, weight=2.0).updated(ones, np.ones(8, bool))
+    assert moments.count == 10
+    np.testing.assert_allclose(moments.mean, [0.8])
+    np.testing.assert_allclose(moments.var, [(2 * (1 + 0.8**2) + 8 * 0.2**2) / 10], rtol=1e-6)
