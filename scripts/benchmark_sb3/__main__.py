@@ -42,10 +42,10 @@ FULL: dict[str, Any] = {
 QUICK = FULL | {
     "tasks": ("Hopper",),
     "seeds": 1,
-    "env_steps": 16_384,
+    "env_steps": 8_192,
     "evaluations": 2,
-    "episodes": 5,
-    "num_envs": 32,
+    "episodes": 3,
+    "num_envs": 8,
     "num_threads": 1,
     "out": Path("runs/benchmark_sb3_quick"),
 }

@@ -17,7 +17,7 @@ from scripts.benchmark_sb3.settings import gymnasium_id
 
 NUM_WARM_UPS = 2
 """Iterations of a sweep that are not timed: they compile, and ours learns nothing in its first."""
-STEPPING_S = 3.0
+STEPPING_S = 2.0
 
 
 def main() -> None:

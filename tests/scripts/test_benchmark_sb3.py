@@ -3,11 +3,13 @@
 import csv
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import gymnasium as gym
@@ -21,7 +23,7 @@ from scripts.benchmark_sb3.plan import Plan
 from scripts.benchmark_sb3.results import Result, difference
 from scripts.benchmark_sb3.settings import COMMON, TASKS
 
-needs_sb3 = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('stable_baselines3')")
+needs_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="Stable-Baselines3 is not installed")
 
 ROOT = Path(__file__).parents[2]
 QUICK = [
@@ -294,6 +296,32 @@ def test_ours_learns_with_the_hyperparameters():
     usual = preset("ksim/Hopper-v0")
     assert (config.reward_scale, config.contact_spread) == (usual.reward_scale, usual.contact_spread)
     assert _config(replace(recipe, hyperparameters=None)) == replace(usual, seed=3, total_env_steps=100_000)
+
+
+@needs_sb3
+def test_the_adapters_cost_is_that_of_the_same_steps():
+    import ksim_envs
+    from ksim_envs.adapters.sb3 import KsimVecEnv
+    from scripts.benchmark_sb3 import adapter_cost
+
+    task = ksim_envs.get_task("ksim/Hopper-v0")
+    words = adapter_cost.cost(task, 8, 5)
+    assert re.fullmatch(
+        r"vector env [\d.]+ ms a step; the adapter adds [-\d.]+ ms \(quartiles [-\d.]+ and [-\d.]+, 5 pairs\); "
+        r"[\d.]+ episodes end in a step",
+        words,
+    )
+    bare, adapted = (ksim_envs.make("ksim/Hopper-v0", 8, autoreset_mode="same_step") for _ in range(2))
+    bare.reset(seed=[*range(8)])
+    adapted = KsimVecEnv(adapted)
+    adapted.seed(0)
+    adapted.reset()
+    seconds_P2, num_ended = adapter_cost.paired_seconds(bare, adapted, 30)
+    assert seconds_P2.shape == (30, 2) and (seconds_P2 > 0).all() and num_ended > 0
+    for name, values in bare.physics_state().items():
+        np.testing.assert_array_equal(values, adapted.env.physics_state()[name])
+    bare.close()
+    adapted.close()
 
 
 # Results and report
