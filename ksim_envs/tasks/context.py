@@ -17,7 +17,7 @@ from jax import Array
 from ksim_envs.errors import InvalidConfigError, unknown_name
 
 Names: TypeAlias = str | tuple[str, ...]
-"""Names of joints, bodies and the like; each may be a pattern with `*` and `?`."""
+"""Names of joints, bodies and the like; each may be a pattern with `*` and `?`; a `*` alone also means the nameless."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class Context:
     terminated: Array  # (), bool: a termination holds in this step; known to rewards, metrics and the curriculum
     step: Array  # (), int32: control steps done in this episode, this one included; zero after a reset
     level: Array  # (), float32 in [0, 1]: the curriculum's difficulty; 1 without a curriculum
-    commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next
+    commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next;
+    # for a command the next ones of those above it in the task's table
     key: Array  # a PRNG key of this row, episode, step and term, for this one use
     run_key: Array  # a PRNG key of this row and term that is the same in all of the row's episodes
     model_fields: dict[str, Array]  # this env's own values of model fields that are randomized
@@ -164,7 +165,8 @@ class Model:
         known = self._names(kind)
         found: list[int] = []
         for name in names:
-            matches = [index for index, other in enumerate(known) if other and fnmatchcase(other, name)]
+            candidates = (index for index, other in enumerate(known) if other or name == "*")
+            matches = [index for index in candidates if fnmatchcase(known[index], name)]
             if not matches:
                 raise unknown_name(f"{kind} in the model", name, filter(None, known))
             found += matches

@@ -83,8 +83,7 @@ def begin(task: Task, view: View, ctx: Context) -> Evaluation:
     Returns:
         The values; there are no rewards yet.
     """
-    carry = init_all("commands", task.commands, view, ctx)
-    commands, after = call_all("commands", task.commands, carry, view, ctx)
+    commands, carry = _commands(task, view, ctx)
     ctx = replace(ctx, commands=commands)
     for role in ("events", "terminations", "rewards", "metrics", "privileged", "observations"):
         carry |= init_all(role, getattr(task, role), view, ctx)
@@ -98,7 +97,7 @@ def begin(task: Task, view: View, ctx: Context) -> Evaluation:
         terminated=jnp.zeros((), bool),
         metrics=_float32({**metrics, **privileged}),
         commands=_float32(commands),
-        carry={**carry, **after, **seen, **observed},
+        carry={**carry, **seen, **observed},
     )
 
 
@@ -131,7 +130,7 @@ def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -
     ctx = replace(ctx, terminated=jnp.stack(ends).any() if ends else jnp.zeros((), bool))
     rewards, rewarded = call_all("rewards", task.rewards, carry, view, ctx)
     metrics, seen = call_all("metrics", task.metrics, carry, view, ctx)
-    commands, commanded = call_all("commands", task.commands, carry, view, ctx)
+    commands, commanded = _commands(task, view, ctx, carry)
     shown, privileged, observed = _shown(task, carry, view, replace(ctx, commands=commands))
     return Evaluation(
         obs=shown,
@@ -141,6 +140,19 @@ def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -
         commands=_float32(commands),
         carry={**carry, **ended, **rewarded, **seen, **commanded, **observed},
     )
+
+
+def _commands(
+    task: Task, view: View, ctx: Context, carry: Mapping[str, Carry] | None = None
+) -> tuple[dict[str, Array], dict[str, Carry]]:
+    """The commands to answer next, each made with sight of those above it, and their carries; without `carry` anew."""
+    commands, carries = {}, {}
+    for name, term in task.commands.items():
+        ctx = replace(ctx, commands=commands)
+        before = init_all("commands", {name: term}, view, ctx) if carry is None else carry
+        value, after = call_all("commands", {name: term}, before, view, ctx)
+        commands, carries = {**commands, **value}, {**carries, **after}
+    return commands, carries
 
 
 def _shown(
