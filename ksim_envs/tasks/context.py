@@ -17,7 +17,7 @@ from jax import Array
 from ksim_envs.errors import InvalidConfigError, unknown_name
 
 Names: TypeAlias = str | tuple[str, ...]
-"""Names of joints, bodies and the like; each may be a pattern with `*` and `?`."""
+"""Names of joints, bodies and the like; each may be a pattern with `*` and `?`; a `*` alone also means the nameless."""
 T = TypeVar("T")
 
 
@@ -32,7 +32,8 @@ class Context:
     step: Array  # (), int32: control steps done in this episode, this one included; zero after a reset
     episode_return: Array  # (), float32: the sum of this episode's rewards; a step's terms see it without that step's
     level: Array  # (), float32 in [0, 1]: the curriculum's difficulty; 1 without a curriculum
-    commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next
+    commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next;
+    # for a command the next ones of those above it in the task's table
     key: Array  # a PRNG key of this row, episode, step and term, for this one use
     run_key: Array  # a PRNG key of this row and term that is the same in all of the row's episodes
     model_fields: dict[str, Array]  # this env's own values of model fields that are randomized

@@ -86,8 +86,7 @@ def begin(task: Task, view: View, ctx: Context) -> Evaluation:
     Returns:
         The values; there are no rewards yet.
     """
-    carry = init_all("commands", task.commands, view, ctx)
-    commands, after = call_all("commands", task.commands, carry, view, ctx)
+    commands, carry = _commands(task, view, ctx)
     ctx = replace(ctx, commands=commands)
     for role in ("events", "terminations", "truncations", "rewards", "metrics", "privileged", "observations"):
         carry |= init_all(role, getattr(task, role), view, ctx)
@@ -102,7 +101,7 @@ def begin(task: Task, view: View, ctx: Context) -> Evaluation:
         truncated=jnp.zeros((), bool),
         metrics=_float32({**metrics, **privileged}),
         commands=_float32(commands),
-        carry={**carry, **after, **seen, **observed},
+        carry={**carry, **seen, **observed},
     )
 
 
@@ -135,7 +134,7 @@ def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -
     ctx = replace(ctx, terminated=_any("termination", ends))
     rewards, rewarded = call_all("rewards", task.rewards, carry, view, ctx)
     metrics, seen = call_all("metrics", task.metrics, carry, view, ctx)
-    commands, commanded = call_all("commands", task.commands, carry, view, ctx)
+    commands, commanded = _commands(task, view, ctx, carry)
     shown, privileged, observed = _shown(task, carry, view, replace(ctx, commands=commands))
     return Evaluation(
         obs=shown,
@@ -152,6 +151,19 @@ def _any(kind: str, values: Mapping[str, Array]) -> Array:
     """Whether one of the values holds."""
     flags = [_shaped(f"{kind} {name!r}", value, ()) for name, value in values.items()]
     return jnp.stack(flags).any() if flags else jnp.zeros((), bool)
+
+
+def _commands(
+    task: Task, view: View, ctx: Context, carry: Mapping[str, Carry] | None = None
+) -> tuple[dict[str, Array], dict[str, Carry]]:
+    """The commands to answer next, each made with sight of those above it, and their carries; without `carry` anew."""
+    commands, carries = {}, {}
+    for name, term in task.commands.items():
+        ctx = replace(ctx, commands=commands)
+        before = init_all("commands", {name: term}, view, ctx) if carry is None else carry
+        value, after = call_all("commands", {name: term}, before, view, ctx)
+        commands, carries = {**commands, **value}, {**carries, **after}
+    return commands, carries
 
 
 def _shown(

@@ -47,13 +47,36 @@ class Cost(Wrapper):
 
 @dataclass(frozen=True)
 class Alive:
-    """`scale` in each step that does not terminate the episode, 0 in the one that does."""
+    """`scale` in each step that does not terminate the episode, 0 in the one that does.
 
-    scale: float
+    ksim: StayAlive
+    """
+
+    scale: Scale
+
+    def __post_init__(self) -> None:
+        check_scale("Alive", self.scale)
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar in {0, scale}."""
-        return jnp.where(ctx.terminated, 0.0, self.scale)
+        return jnp.where(ctx.terminated, 0.0, scale_at(self.scale, ctx.level))
+
+
+@dataclass(frozen=True)
+class TerminationCost:
+    """`-scale` in the step that terminates the episode, 0 in all others. A time limit is no termination.
+
+    ksim: StayAlive, Termination
+    """
+
+    scale: Scale
+
+    def __post_init__(self) -> None:
+        check_scale("TerminationCost", self.scale)
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
+        """A scalar in {-scale, 0}."""
+        return jnp.where(ctx.terminated, -scale_at(self.scale, ctx.level), 0.0)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class AfterStart:
         return jnp.where(level > 0, self.value, self.start)
 
 
-Scale: TypeAlias = float | Ramp | AfterStart
+Scale: TypeAlias = int | float | Ramp | AfterStart
 """A number, or what it is at each level of the curriculum."""
 
 

@@ -49,7 +49,7 @@ Termination: TypeAlias = Callable[[View, Context], Array] | Stateful
 """A scalar bool: true where the episode ends by the state reached. Called after each control step."""
 Command: TypeAlias = Callable[[View, Context], Array] | Stateful
 """What the policy is asked to do: any shape. Called once after `init`, then after each control step, when the rewards
-have been given for following its last value."""
+have been given for following its last value. In `ctx.commands` it finds the values of those above it in the table."""
 Event: TypeAlias = Callable[[View, Context], Any] | Stateful
 """A disturbance, a `types.Push`. Called before each control step."""
 Reset: TypeAlias = Callable[[Array, Array, Context], tuple[Array, Array]]
@@ -186,4 +186,56 @@ class Wrapper:
 
     def change(self, value: Array, ctx: Context) -> Array:
         """What becomes of the quantity's value."""
+        raise NotImplementedError
+
+
+class Combination:
+    """A term made of quantities, each of which may be stateful: its value is what `combine` makes of theirs."""
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The quantities, in the order in which `combine` takes their values. Each draws from a stream of its own."""
+        raise NotImplementedError
+
+    def init(self, view: View, ctx: Context) -> Carry:
+        """The parts' carries."""
+        return tuple(init(part, view, ctx.stream(str(index))) for index, part in enumerate(self.parts))
+
+    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Any, Carry]:
+        """The combined value, and the parts' next carries."""
+        values, carry = self._values(carry, view, ctx)
+        return self.combine(*values, ctx), carry
+
+    def combine(self, *args: Any, **kwargs: Any) -> Any:
+        """What becomes of the parts' values, which come first; the context is last. Subclasses name them one by one."""
+        raise NotImplementedError
+
+    def _values(self, carry: Carry, view: View, ctx: Context) -> tuple[list[Any], Carry]:
+        parts = zip(self.parts, carry, strict=True)
+        called = [call(part, each, view, ctx.stream(str(index))) for index, (part, each) in enumerate(parts)]
+        return [value for value, _ in called], tuple(after for _, after in called)
+
+
+class Remembering(Combination):
+    """A combination with a memory of its own: an array, or a pytree of arrays."""
+
+    def init(self, view: View, ctx: Context) -> Carry:
+        """The parts' carries, and the memory that an episode begins with."""
+        parts = super().init(view, ctx)
+        values, _ = self._values(parts, view, ctx)
+        return parts, self.remember(*values, ctx)
+
+    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Any, Carry]:
+        """The value, the parts' next carries and the next memory."""
+        parts, memory = carry
+        values, parts = self._values(parts, view, ctx)
+        value, memory = self.update(memory, *values, ctx)
+        return value, (parts, memory)
+
+    def remember(self, *args: Any, **kwargs: Any) -> Carry:
+        """The first memory, from the parts' values in the episode's first state and the context."""
+        raise NotImplementedError
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[Any, Carry]:
+        """The value and the next memory, from the memory, the parts' values and the context."""
         raise NotImplementedError

@@ -72,3 +72,28 @@ def unchecked_types() -> Iterator[None]:
 def first_value(term: Any, view: View, ctx: Context) -> Any:
     """The value of a term, stateful or not, in a state that is also the first it sees."""
     return call(term, init(term, view, ctx), view, ctx)[0]
+
+
+def values(term: Any, states: list[dict[str, Any]], **changes: Any) -> list[Any]:
+    """The values of a term in the control steps of an episode.
+
+    Args:
+        term: the term, stateful or not.
+        states: of the first state and after each step: fields of the view, and under `"ctx"` changes of the context.
+        changes: changes of the context in all of them.
+
+    Returns:
+        The values after each step, as lists.
+    """
+
+    def of(step: int, state: dict[str, Any]) -> tuple[View, Context]:
+        own = {name: jnp.asarray(value) for name, value in state.get("ctx", {}).items()}
+        fields = {name: value for name, value in state.items() if name != "ctx"}
+        keys = {"key": jax.random.fold_in(jax.random.key(0), step)}
+        return view(**fields), context(**{"step": jnp.array(step), **keys, **changes, **own})
+
+    carry, found = init(term, *of(0, states[0])), []
+    for step, state in enumerate(states[1:], start=1):
+        value, carry = call(term, carry, *of(step, state))
+        found.append(jnp.asarray(value).tolist())
+    return found

@@ -1,0 +1,340 @@
+"""Measures of how a robot holds itself. Those of joints, bodies and positions are for robots with a fixed base too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from ksim_envs.errors import InvalidConfigError
+from ksim_envs.tasks.context import Context, Names
+from ksim_envs.tasks.frames import angle_between, axis_indices, roll_pitch, rotate, yaw
+from ksim_envs.tasks.measures import Target, as_quantity, check_positive, check_shapes
+from ksim_envs.tasks.terms import Combination, Quantity, Remembering
+from ksim_envs.types import View
+
+
+@dataclass(frozen=True)
+class JointAngles:
+    """Positions of hinge and slide joints, in rad and m: the true ones, whatever the encoders read."""
+
+    joints: Names = "*"
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "joints"]:
+        """One for each joint."""
+        return view.qpos[ctx.model.joint_qpos(self.joints)]
+
+
+@dataclass(frozen=True)
+class JointSpeeds:
+    """Velocities of hinge and slide joints, in rad/s and m/s."""
+
+    joints: Names = "*"
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "joints"]:
+        """One for each joint."""
+        return view.qvel[ctx.model.joint_qvel(self.joints)]
+
+
+@dataclass(frozen=True)
+class JointDeviation:
+    """`weight * (q - target)` for each joint, in rad and m.
+
+    The targets are numbers, one for each joint, or the name of a keyframe; the row's own `qpos0` where there are none.
+
+    ksim: JointDeviation, DefaultPoseDeviation, ArmPosition
+    """
+
+    joints: Names = "*"
+    targets: tuple[float, ...] | str | None = None
+    weights: tuple[float, ...] | None = None
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "joints"]:
+        """One for each joint."""
+        chosen = ctx.model.joint_qpos(self.joints)
+        offset = view.qpos[chosen] - self._target(chosen, ctx)
+        return offset if self.weights is None else offset * _one_each("weights", self.weights, chosen)
+
+    def _target(self, chosen: np.ndarray, ctx: Context) -> Array:
+        if isinstance(self.targets, str):
+            return jnp.asarray(ctx.model.keyframe(self.targets)[chosen])
+        return ctx.field("qpos0")[chosen] if self.targets is None else _one_each("targets", self.targets, chosen)
+
+
+def _one_each(what: str, values: tuple[float, ...], chosen: np.ndarray) -> Array:
+    if len(values) != len(chosen):
+        raise InvalidConfigError(f"There are {len(values)} {what} for {len(chosen)} joints; give one for each.")
+    return jnp.asarray(values, jnp.float32)
+
+
+@dataclass(frozen=True)
+class BeyondLimits(Combination):
+    """How far each joint is beyond its soft limits, in rad or m; at least 0, and 0 for joints without limits.
+
+    The soft limits lie inside the joint's range, by `margin` times the range at either end. `position` (num_joints,)
+    replaces the joints' own positions, such as `Action()` where an action is a joint position.
+
+    ksim: AvoidLimits, ActionInBounds
+    """
+
+    joints: Names = "*"
+    margin: float = 0.05
+    position: Quantity | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 0.5:
+            raise InvalidConfigError(f"BeyondLimits.margin is {self.margin}; it must be in [0, 0.5).")
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The positions."""
+        return (self.position or JointAngles(self.joints),)
+
+    def combine(self, position: Array, ctx: Context) -> Float[Array, "joints"]:
+        """One for each joint."""
+        chosen = ctx.model.joints(self.joints)
+        low, high = ctx.field("jnt_range")[chosen].T
+        check_shapes(position, low)
+        inset = self.margin * (high - low)
+        beyond = jnp.maximum(jnp.maximum(low + inset - position, position - (high - inset)), 0.0)
+        return jnp.where(ctx.model.array("jnt_limited")[chosen] != 0, beyond, 0.0)
+
+
+@dataclass(frozen=True)
+class JointAsymmetry(Combination):
+    """How far joints on the left are from those on the right, each from its own `qpos0`, in rad.
+
+    It is `left - right`, or where `flipped` (axes that mirror each other) `left + right`.
+
+    ksim: PairwiseSymmetry
+    """
+
+    left: Names
+    right: Names
+    flipped: bool = False
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The deviations of both sides."""
+        return JointDeviation(self.left), JointDeviation(self.right)
+
+    def combine(self, left: Array, right: Array, ctx: Context) -> Float[Array, "pairs"]:
+        """One for each pair."""
+        check_shapes(left, right)
+        return left + right if self.flipped else left - right
+
+
+@dataclass(frozen=True)
+class Symmetry(Remembering):
+    """`-sum(offset * average)`, with the offset's own average over about the last `time` s; in its unit squared.
+
+    Positive where an offset is on the other side of zero than it was on average, and zero on average only for what
+    spends as much time on either side. The average is zero at the start of an episode.
+
+    ksim: Symmetry, PairwiseSymmetry
+    """
+
+    offset: Quantity
+    time: float
+
+    def __post_init__(self) -> None:
+        check_positive("Symmetry", time=self.time)
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The offset, such as a `JointDeviation`."""
+        return (self.offset,)
+
+    def remember(self, offset: Array, ctx: Context) -> Array:
+        """The average so far."""
+        return jnp.zeros_like(offset)
+
+    def update(self, memory: Array, offset: Array, ctx: Context) -> tuple[Float[Array, ""], Array]:
+        """A scalar."""
+        share = 1.0 - jnp.exp(-ctx.dt / self.time)
+        return -jnp.sum(offset * memory), memory + share * (offset - memory)
+
+
+@dataclass(frozen=True)
+class RollPitch:
+    """Roll (about `x`) and pitch (about `y`) of the floating base, in rad; see `frames.roll_pitch`.
+
+    ksim: Upright, NoRoll, Orientation, RollPitchOrientation
+    """
+
+    axes: str = "xy"
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "*axes"]:
+        """One for each axis; a scalar for one axis."""
+        if "z" in self.axes:
+            raise InvalidConfigError(f"RollPitch.axes is {self.axes!r}; x is the roll and y the pitch.")
+        start, _, _ = ctx.model.root()
+        angles = roll_pitch(view.qpos[start + 3 : start + 7])[jnp.array(axis_indices(self.axes))]
+        return angles[0] if len(self.axes) == 1 else angles
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Cosine of the angle between an axis of each body and a direction in the world, in [-1, 1], one substep behind.
+
+    With the vertical for both it is 1 for a body that is level, and on a slope the direction is the slope's normal.
+
+    ksim: FlatBody, FeetFlat, NaiveForwardOrientation, FeetOrientation
+    """
+
+    bodies: Names
+    axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "bodies"]:
+        """One for each body."""
+        quat = view.xquat[ctx.model.bodies(self.bodies)]
+        axis = jnp.broadcast_to(_unit("axis", self.axis), (len(quat), 3))
+        return jnp.clip(rotate(axis, quat) @ _unit("direction", self.direction), -1.0, 1.0)
+
+
+def _unit(what: str, vector: tuple[float, float, float]) -> Float[Array, "3"]:
+    length = np.linalg.norm(vector)
+    if not length > 0:
+        raise InvalidConfigError(f"The {what} {vector} has no direction; give one that is not zero.")
+    return jnp.asarray(np.asarray(vector) / length, jnp.float32)
+
+
+@dataclass(frozen=True)
+class RotationAngle(Combination):
+    """Angle of the shortest rotation from one orientation to another, both unit quaternions, in [0, pi] rad.
+
+    ksim: QuaternionTracking, RollPitchOrientation
+    """
+
+    orientation: Quantity
+    target: Target
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The orientations, (..., 4)."""
+        return self.orientation, as_quantity(self.target)
+
+    def combine(self, orientation: Array, target: Array, ctx: Context) -> Float[Array, "*n"]:
+        """One for each pair."""
+        check_shapes(orientation, target)
+        return angle_between(orientation, target)
+
+
+@dataclass(frozen=True)
+class HeadingAlignment(Combination):
+    """Cosine of the angle between the floating base's heading and that of a quaternion, in [-1, 1].
+
+    ksim: HeadingTracking
+    """
+
+    target: Target
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The base's yaw, and the quaternion."""
+        return _BaseYaw(), as_quantity(self.target)
+
+    def combine(self, heading: Float[Array, ""], target: Float[Array, "4"], ctx: Context) -> Float[Array, ""]:
+        """A scalar."""
+        return jnp.cos(heading - yaw(target))
+
+
+@dataclass(frozen=True)
+class _BaseYaw:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
+        start, _, _ = ctx.model.root()
+        return yaw(view.qpos[start + 3 : start + 7])
+
+
+@dataclass(frozen=True)
+class Clearance(Combination):
+    """Height of points above the ground beneath them, in m.
+
+    The ground is a height in the world, or a quantity: a scan of the terrain, or the `Lowest` foot.
+
+    ksim: BaseHeight, BaseHeightRange, TerrainBaseHeight, TargetHeight
+    """
+
+    position: Quantity
+    ground: float | Quantity
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The positions, (..., 3), and the ground, (...) or a scalar."""
+        return self.position, as_quantity(self.ground)
+
+    def combine(self, position: Float[Array, "*n 3"], ground: Array, ctx: Context) -> Float[Array, "*n"]:
+        """One for each point."""
+        return position[..., 2] - ground
+
+
+@dataclass(frozen=True)
+class Lowest(Combination):
+    """Height in the world of the lowest of some points, in m.
+
+    ksim: TerrainBaseHeight
+    """
+
+    position: Quantity
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The positions."""
+        return (self.position,)
+
+    def combine(self, position: Float[Array, "n 3"], ctx: Context) -> Float[Array, ""]:
+        """A scalar."""
+        return jnp.min(position[:, 2])
+
+
+@dataclass(frozen=True)
+class TooClose(Combination):
+    """1 where any two of some points are closer to each other than `distance` m, else 0.
+
+    ksim: Intersection
+    """
+
+    position: Quantity
+    distance: float
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The positions."""
+        return (self.position,)
+
+    def combine(self, position: Float[Array, "n 3"], ctx: Context) -> Float[Array, ""]:
+        """A scalar in {0, 1}."""
+        first, second = np.triu_indices(len(position), k=1)
+        if not len(first):
+            raise InvalidConfigError(f"TooClose is given {len(position)} points; it needs two or more.")
+        apart = jnp.linalg.norm(position[first] - position[second], axis=-1)
+        return (jnp.min(apart) < self.distance).astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class SupportOffset(Combination):
+    """Horizontal distance in m of the model's centre of mass from the mean of points of support, one substep behind.
+
+    ksim: CoMSupport
+    """
+
+    position: Quantity
+
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The points of support, and the centre of mass."""
+        return self.position, _MassCenter()
+
+    def combine(self, position: Float[Array, "n 3"], center: Float[Array, "3"], ctx: Context) -> Float[Array, ""]:
+        """A scalar."""
+        return jnp.linalg.norm((center - position.mean(axis=0))[:2])
+
+
+@dataclass(frozen=True)
+class _MassCenter:
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        return view.subtree_com[0]
