@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
-OPTIONAL = {"gymnax", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
-"""Without these, snippets that need them are left out; the default tests have all but gymnax (`tox -e gymnax`)."""
+OPTIONAL = {"gymnax", "rl_games", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
+"""Without these, snippets that need them are left out; `tox` has all but two (`tox -e gymnax,libraries`)."""
 
 
 def test_the_snippets_run_as_written(tmp_path):

@@ -1,8 +1,6 @@
 """One small batch for all libraries: Hoppers, of which some fall and some come to the time limit."""
 
 import functools
-import subprocess
-import sys
 
 import gymnasium as gym
 import jax
@@ -21,12 +19,6 @@ def make(num_envs=NUM_ENVS, **keywords):
 
 def actions(steps, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (steps, NUM_ENVS, 3)).astype(np.float32)
-
-
-def error_without(library, code):
-    """What a process prints on standard error that runs the code where the library is not installed."""
-    code = f"import sys; sys.modules[{library!r}] = None\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stderr
 
 
 @functools.cache

@@ -14,7 +14,6 @@ from ksim_envs.errors import InvalidConfigError, RenderError, UnknownNameError
 from ksim_envs.tasks.observations import Field
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
-from tests.adapters.conftest import error_without
 
 NUM_ENVS, STEPS = 8, 100
 TASK = replace(
@@ -173,10 +172,3 @@ def test_frames_of_states_and_of_their_physics(env):
     assert (frames[0] != frames[1]).any()
     with pytest.raises(InvalidConfigError, match="scene_option"):
         env.render(states, 48, 64, None, object())
-
-
-def test_without_brax_only_its_wrappers_are_missing_and_the_error_names_the_extra():
-    code = "from ksim_envs.adapters import functional; functional.wrap(functional.FunctionalEnv('ksim/Hopper-v0'))"
-    assert 'MissingDependencyError: functional.wrap needs brax: pip install "ksim-envs[brax]"' in error_without(
-        "brax", code
-    )

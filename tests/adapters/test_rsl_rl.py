@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
-from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, error_without, make, rollout
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make, rollout
 
 pytest.importorskip("rsl_rl")
 import torch
@@ -119,8 +119,3 @@ def test_an_unknown_metric_is_refused_before_anything_changes():
     with pytest.raises(UnknownNameError, match="x_velocit"):
         RslRlVecEnv(batch, privileged=("x_velocit",))
     assert batch.autoreset_mode.name == "DISABLED"
-
-
-def test_without_rsl_rl_the_error_names_the_extra():
-    shown = error_without("rsl_rl", "import ksim_envs.adapters.rsl_rl")
-    assert 'MissingDependencyError: ksim_envs.adapters.rsl_rl needs rsl_rl: pip install "ksim-envs[rsl-rl]"' in shown

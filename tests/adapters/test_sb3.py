@@ -7,7 +7,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
-from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, error_without, make
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make
 
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import A2C, PPO, SAC
@@ -210,10 +210,3 @@ def test_a_bare_batch_is_refused_by_the_adapters_name(envs):
     for use in (PPO("MlpPolicy", envs).learn, lambda _: DummyVecEnv([lambda: envs]).reset()):
         with pytest.raises(InvalidConfigError, match=r"takes this batch for a single env.*KsimVecEnv\(env\)"):
             use(64)
-
-
-def test_without_sb3_the_error_names_the_extra():
-    shown = error_without("stable_baselines3", "import ksim_envs.adapters.sb3")
-    assert (
-        'MissingDependencyError: ksim_envs.adapters.sb3 needs Stable-Baselines3: pip install "ksim-envs[sb3]"' in shown
-    )

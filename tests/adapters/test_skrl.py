@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import UnknownNameError
-from tests.adapters.conftest import NUM_ENVS, actions, error_without, make, rollout
+from tests.adapters.conftest import NUM_ENVS, actions, make, rollout
 
 pytest.importorskip("skrl")
 import torch
@@ -96,10 +96,3 @@ def test_an_unknown_framework_or_metric_is_refused(envs):
         wrap_env(envs, "tensorflow")
     with pytest.raises(UnknownNameError, match="x_velocit"):
         wrap_env(envs, privileged=("x_velocit",))
-
-
-def test_without_skrl_the_error_names_the_extra():
-    code = (
-        "import ksim_envs; from ksim_envs.adapters.skrl import wrap_env; wrap_env(ksim_envs.make('ksim/Hopper-v0', 2))"
-    )
-    assert 'needs skrl and torch: pip install "skrl[torch]"' in error_without("skrl", code)

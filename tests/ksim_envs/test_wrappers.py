@@ -27,6 +27,7 @@ from ksim_envs.wrappers import (
     RecordEpisodeStatistics,
     RescaleAction,
 )
+from ksim_envs.wrappers.normalization import PRIOR_WEIGHT
 
 MakeEnv = Callable[..., KsimVectorEnv]
 Result = tuple[Any, ...]
@@ -116,7 +117,7 @@ class Running:
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(self.values, np.float64)
         weights = np.ones(len(values))
-        weight = wrappers.PRIOR_WEIGHT
+        weight = PRIOR_WEIGHT
         total = weights.sum() + weight
         mean = values.sum(axis=0) / total
         var = (((values - mean) ** 2).sum(axis=0) + weight * (1 + mean**2)) / total
@@ -425,3 +426,4 @@ def test_bad_arguments_are_refused(kind: str, make: MakeEnv) -> None:
     env = make()
     with pytest.raises(error, match=words):
         wrap(env)
+    assert env.output == "numpy" and isinstance(env.reset(seed=0)[0], np.ndarray)
