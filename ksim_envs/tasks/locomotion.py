@@ -1,0 +1,157 @@
+"""Standing and walking with any of our robots: one table of terms each, filled in with the robot's figures.
+
+A walking robot is asked for a velocity ahead and to the left, in m/s, and a yaw rate, in rad/s, in its own heading
+frame (`info["velocity"]`). The policy sees what a real robot knows of itself, with noise; a critic may see the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ksim_envs.tasks.actuators import Delayed, Position
+from ksim_envs.tasks.base_motion import (
+    BaseAngularVelocity,
+    BaseHeight,
+    BaseLinearVelocity,
+    Inclination,
+    ProjectedGravity,
+)
+from ksim_envs.tasks.bodies import BodyVelocities, SitePositions
+from ksim_envs.tasks.body_randomizers import FloorFriction, MassMultiplication
+from ksim_envs.tasks.commands import Held, Uniform
+from ksim_envs.tasks.contacts import FeetContact
+from ksim_envs.tasks.events import LinearPush
+from ksim_envs.tasks.gait import PhaseCircle, Slip, SwingHeight
+from ksim_envs.tasks.joints import JointPosition, JointVelocity, LastAction
+from ksim_envs.tasks.measures import Action, CommandAbove, Commanded, Reduced
+from ksim_envs.tasks.motion_commands import GaitPhase
+from ksim_envs.tasks.posture import BeyondLimits, Clearance, JointDeviation, RollPitch
+from ksim_envs.tasks.randomizers import ActionLatency, EncoderOffset, PositionGain, VelocityGain
+from ksim_envs.tasks.resets import Heading, JointPositions, JointVelocities, Keyframe, PitchRoll
+from ksim_envs.tasks.rewards import Alive, Cost
+from ksim_envs.tasks.robots import Robot
+from ksim_envs.tasks.sensing import Noise
+from ksim_envs.tasks.smoothness import Difference, JointPower
+from ksim_envs.tasks.targets import AroundPose
+from ksim_envs.tasks.task import Task
+from ksim_envs.tasks.terminations import Outside
+from ksim_envs.tasks.tracking import Gaussian, HeadingRotation, HeadingVelocity, Tracking
+
+LONGEST_LATENCY = 0.01
+"""s between an action and its arrival at the motors."""
+FEET = ("left_foot", "right_foot")
+"""Sites."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How a robot of its size walks."""
+
+    fall_height: float  # m, of the torso, below which the robot has fallen
+    slowest: tuple[float, float, float]  # m/s ahead, m/s to the left, rad/s to the left
+    fastest: tuple[float, float, float]
+    period: tuple[float, float]  # s, of a step of both feet
+    swing_height: float  # m, of a foot above where it stands
+    foot_height: float  # m, of a foot's site when it stands
+    push: tuple[float, float]  # m/s
+
+
+def standing(robot: Robot, style: Style) -> Task:
+    """Stay upright where it stands, while it is pushed."""
+    contact = FeetContact(robot.feet)
+    return Task(
+        model=robot.model,
+        frame_skip=robot.frame_skip,
+        episode_length=1000,
+        actuator=Delayed(
+            actuator=Position(
+                gains=robot.holding_gains, targets=AroundPose(scale=robot.action_scale, keyframe=robot.start)
+            ),
+            longest=LONGEST_LATENCY,
+        ),
+        observations={
+            "gyro": Noise(BaseAngularVelocity(), 0.1),
+            "gravity": Noise(ProjectedGravity(), 0.03),
+            "joint_position": Noise(JointPosition(), 0.02),
+            "joint_velocity": Noise(JointVelocity(), 0.5),
+            "last_action": LastAction(),
+        },
+        privileged={
+            "gyro": BaseAngularVelocity(),
+            "gravity": ProjectedGravity(),
+            "linear_velocity": BaseLinearVelocity("body"),
+            "height": BaseHeight(),
+            "joint_position": JointPosition(),
+            "joint_velocity": JointVelocity(),
+            "last_action": LastAction(),
+            "contact": contact,
+        },
+        rewards={
+            "reward_alive": Alive(1.0),
+            "reward_still": Tracking(1.0, HeadingVelocity("xy"), 0.0, Gaussian(0.25), over="norm"),
+            "reward_pose": Tracking(1.0, JointDeviation("*", robot.start), 0.0, Gaussian(0.5)),
+            **costs(robot),
+        },
+        terminations={
+            "fall": Outside(BaseHeight(), low=style.fall_height),
+            "tilt": Outside(Inclination(), high=1.0),
+        },
+        resets={
+            "start": Keyframe(robot.start),
+            "heading": Heading(),
+            "tilt": PitchRoll(0.05),
+            "joints": JointPositions(0.05),
+            "speeds": JointVelocities(0.5),
+        },
+        events={"push": LinearPush(interval=(2.0, 5.0), speed=style.push)},
+        randomizers={
+            "friction": FloorFriction(low=0.5, high=1.0),
+            "mass": MassMultiplication(low=0.95, high=1.05),
+            "kp": PositionGain(low=0.9, high=1.1),
+            "kd": VelocityGain(low=0.9, high=1.1),
+            "encoders": EncoderOffset(spread=0.02),
+            "latency": ActionLatency(high=LONGEST_LATENCY),
+        },
+        metrics={"base_height": BaseHeight(), "base_velocity": HeadingVelocity("xy")},
+    )
+
+
+def costs(robot: Robot) -> dict[str, Cost]:
+    """What wears a robot out."""
+    return {
+        "cost_bounce": Cost(1.0, Reduced(HeadingVelocity("z"), "sum_square")),
+        "cost_sway": Cost(0.05, Reduced(HeadingRotation("xy"), "sum_square")),
+        "cost_jerk": Cost(0.02, Reduced(Difference(Action()), "sum_square")),
+        "cost_power": Cost(2e-4, Reduced(JointPower(), "sum_abs")),
+        "cost_limits": Cost(1.0, Reduced(BeyondLimits(), "sum_abs")),
+        "cost_slip": Cost(0.1, Slip(FeetContact(robot.feet), BodyVelocities(robot.feet))),
+    }
+
+
+def walking(robot: Robot, style: Style) -> Task:
+    """Walk as the command says, in a gait with a clock, while it is pushed; stand where the command is zero."""
+    stand = standing(robot, style)
+    clock = {"command": Commanded("velocity"), "phase": PhaseCircle("gait")}
+    heights = Clearance(SitePositions(FEET), ground=0.0)
+    swing = SwingHeight(Commanded("gait"), peak=style.swing_height, stance=0.55, sole=style.foot_height)
+    rewards = {name: term for name, term in stand.rewards.items() if name not in ("reward_still", "reward_pose")}
+    return replace(
+        stand,
+        episode_length=500,
+        commands={
+            "velocity": Held(Uniform(style.slowest, style.fastest), interval=(3.0, 6.0), zero_probability=0.1),
+            "gait": GaitPhase(style.period, when=CommandAbove("velocity", 0.05)),
+        },
+        observations={**stand.observations, **clock},
+        privileged={**stand.privileged, **clock},
+        rewards={
+            "reward_velocity": Tracking(
+                2.0, HeadingVelocity("xy"), Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"
+            ),
+            "reward_turn": Tracking(1.0, HeadingRotation("z"), Commanded("velocity", 2), Gaussian(0.4)),
+            "reward_gait": Tracking(1.0, heights, swing, Gaussian(0.3 * style.swing_height)),
+            **rewards,
+            "cost_pose": Cost(0.1, Reduced(JointDeviation("*", robot.start), "sum_square")),
+            "cost_tilt": Cost(1.0, Reduced(RollPitch(), "sum_square")),
+        },
+    )
