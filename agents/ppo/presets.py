@@ -24,6 +24,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gamma": 0.997,
         "reward_scale": 0.03,
     },
+    "ksim/Swimmer-v0": {
+        "total_env_steps": 5_000_000,
+        "num_envs": 64,
+        "gamma": 0.9999,  # a stroke takes long, and pays off later
+        "reward_scale": 1.0,
+    },
     "ksim/Reacher-v0": {"total_env_steps": 3_000_000, "num_envs": 512, "gamma": 0.95, "reward_scale": 1.0},
     "ksim/InvertedPendulum-v0": {
         "total_env_steps": 1_000_000,
