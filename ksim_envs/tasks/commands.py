@@ -134,12 +134,11 @@ class PolarVelocity:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "2"]:
         """Ahead and to the left."""
-        low, high, max_direction, probability = (
-            scale_at(each, ctx.level) for each in (self.low, self.high, self.max_direction, self.backward_probability)
-        )
-        speed, turn, back = jax.random.uniform(ctx.key, (3,))
-        speed, angle = between(low, high, speed), between(-max_direction, max_direction, turn)
-        return jnp.where(back < probability, -speed, speed) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        speed = Uniform(self.low, self.high)(view, ctx.stream("speed"))
+        turn = jax.random.uniform(ctx.stream("direction").key, (), jnp.float32, -1.0, 1.0)
+        angle = turn * scale_at(self.max_direction, ctx.level)
+        backward = happens(self.backward_probability, ctx.stream("backward"))
+        return jnp.where(backward, -speed, speed) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
 
 @dataclass(frozen=True)
@@ -251,32 +250,28 @@ class Held:
     def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Float[Array, "..."], Carry]:
         """In the draw's shape."""
         value, left = carry
-        new_value, new_left, switches = self._drawn(view, ctx)
-        left = left - 1
-        changes = (ctx.step == 0) | switches
+        changes = (ctx.step == 0) | happens(self.probability, ctx.stream("switch"))
         if self.interval:
-            changes |= left == 0
-        value = jnp.where(changes, new_value, value)
-        return value, (value, jnp.where(changes, new_left, left))
-
-    def _drawn(self, view: View, ctx: Context) -> tuple[Array, Array, Array]:
-        """A new value, the control steps that it would last, and whether to switch to it at once."""
-        zero, switch, time = jax.random.uniform(ctx.stream("chance").key, (3,))
-        value = jnp.asarray(self.draw(view, ctx.stream("draw")), jnp.float32)
-        value = jnp.where(zero < scale_at(self.zero_probability, ctx.level), 0.0, value)
-        left = steps_in(self.interval, time, ctx) if self.interval else jnp.zeros((), jnp.int32)
-        return value, left, switch < scale_at(self.probability, ctx.level)
+            left = left - 1
+            changes |= left <= 0
+            left = jnp.where(changes, steps_in(self.interval, ctx.stream("interval")), left)
+        drawn = jnp.asarray(self.draw(view, ctx.stream("draw")), jnp.float32)
+        drawn = jnp.where(happens(self.zero_probability, ctx.stream("zero")), 0.0, drawn)
+        value = jnp.where(changes, drawn, value)
+        return value, (value, left)
 
 
-def steps_in(interval: tuple[float, float], share: Array, ctx: Context) -> Array:
-    """The control steps, at least 1, of the time that is this share in [0, 1) of the way through a range in s."""
-    time = between(interval[0], interval[1], share)
+def happens(probability: Scale, ctx: Context) -> Array:
+    """Whether something of this probability happens, (), bool. For 0 and 1 no number is drawn."""
+    if probability in (0, 1):
+        return jnp.full((), bool(probability))
+    return jax.random.bernoulli(ctx.key, scale_at(probability, ctx.level))
+
+
+def steps_in(interval: tuple[float, float], ctx: Context) -> Array:
+    """A number of control steps, at least 1, whose time is uniform in a range in s."""
+    time = jax.random.uniform(ctx.key, (), jnp.float32, *interval)
     return jnp.maximum(jnp.round(time / ctx.dt).astype(jnp.int32), 1)
-
-
-def between(low: float | Array, high: float | Array, share: Array) -> Array:
-    """What is this share of the way from `low` to `high`."""
-    return low + (high - low) * share
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.commands import (
     Ends,
-    between,
+    Uniform,
     check_ends,
     check_interval,
     check_probability,
     ends_at,
+    happens,
     steps_in,
 )
 from ksim_envs.tasks.context import Context, Names
@@ -59,27 +60,17 @@ class MovingPoint:
     def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Float[Array, "..."], Carry]:
         """The point, in the shape of the box's ends."""
         point, target, speed = carry
-        new_target, new_speed, goes, turns = self._drawn(ctx)
-        starts = ctx.step == 0
-        changes = starts | turns | (goes & jnp.all(point == target))
+        starts, arrived = ctx.step == 0, jnp.all(point == target)
+        goes = arrived & happens(self.go_probability, ctx.stream("go"))
+        changes = starts | goes | happens(self.turn_probability, ctx.stream("turn"))
+        new_target = Uniform(self.low, self.high)(view, ctx.stream("target"))
+        new_speed = Uniform(self.slow, self.fast)(view, ctx.stream("speed"))
         target, speed = jnp.where(changes, new_target, target), jnp.where(changes, new_speed, speed)
         length = jnp.sqrt(jnp.sum(jnp.square(target - point)))
         reach = speed * ctx.dt
         moved = point + (target - point) * (reach / jnp.maximum(length, 1e-9))
         point = jnp.where(starts | (length <= reach), target, moved)
         return point, (point, target, speed)
-
-    def _drawn(self, ctx: Context) -> tuple[Array, Array, Array, Array]:
-        """A target, a speed, and whether to go there from the last target and to turn there on the way."""
-        low, high = ends_at(self.low, ctx.level), ends_at(self.high, ctx.level)
-        goes, turns, speed, *shares = jax.random.uniform(ctx.key, (3 + low.size,))
-        target = between(low, high, jnp.reshape(jnp.stack(shares), low.shape))
-        speed = between(scale_at(self.slow, ctx.level), scale_at(self.fast, ctx.level), speed)
-        goes, turns = (
-            share < scale_at(probability, ctx.level)
-            for share, probability in ((goes, self.go_probability), (turns, self.turn_probability))
-        )
-        return target, speed, goes, turns
 
 
 @dataclass(frozen=True)
@@ -116,9 +107,9 @@ class MovingJoints:
 
     def _way(self, position: Array, ctx: Context) -> tuple[Array, Array]:
         low, high = self._ranges(ctx)
-        shares = jax.random.uniform(ctx.key, (1 + len(position),))
-        steps = steps_in(self.time, shares[0], ctx)
-        return (between(low, high, shares[1:]) - position) / steps, steps
+        target = jax.random.uniform(ctx.stream("target").key, position.shape, position.dtype, low, high)
+        steps = steps_in(self.time, ctx.stream("time"))
+        return (target - position) / steps, steps
 
     def _ranges(self, ctx: Context) -> tuple[Array, Array]:
         chosen = ctx.model.joints(self.joints)
