@@ -12,8 +12,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("rl_games")
     import torch
-    from ksim_envs.adapters.rl_games import RlGamesVecEnv
     from rl_games.torch_runner import Runner
+
+    from ksim_envs.adapters.rl_games import RlGamesVecEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 

@@ -1,0 +1,94 @@
+"""rl_games 1.6: the batch as its `IVecEnv`, in torch tensors that never leave the device.
+
+    import ksim_envs.adapters.rl_games  # registers the env name "ksim"
+
+and in the configuration of a run:
+
+    config:
+      env_name: ksim
+      env_config: {id: ksim/Ant-v0, privileged: [x_velocity]}  # what else is here goes to gym.make
+
+The observations are what its policies see, and with `privileged` metrics the states for its `central_value_config`.
+"""
+
+# rl_games is not there where types are checked.
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from ksim_envs.adapters import num_privileged, prepared
+from ksim_envs.errors import MissingDependencyError
+from ksim_envs.types import Info
+
+try:
+    import torch
+    from rl_games.common import env_configurations, vecenv
+    from rl_games.common.ivecenv import IVecEnv
+except ImportError as error:
+    raise MissingDependencyError(
+        'ksim_envs.adapters.rl_games needs rl_games: pip install "ksim-envs[rl-games]".'
+    ) from error
+
+
+class RlGamesVecEnv(IVecEnv):
+    """A batch of envs for rl_games, which bootstraps from the last observation's value where `time_outs` is set.
+
+    A row whose physics diverged counts as one of these; it is reset, and training goes on.
+
+    Attributes:
+        env: the batch.
+    """
+
+    def __init__(
+        self, num_actors: int, *, id: str, seed: int | None = None, privileged: Sequence[str] = (), **keywords: Any
+    ) -> None:
+        """Make a batch.
+
+        Args:
+            num_actors: number of envs.
+            id: of the task.
+            seed: of the first reset.
+            privileged: names of metrics of the task that a central value function sees behind the observations.
+            **keywords: of `gym.make`.
+
+        Raises:
+            KsimError: a name does not exist or a value is not allowed.
+        """
+        self.env = prepared(gym.make(id, num_envs=num_actors, **keywords).unwrapped, "torch", privileged)
+        self._seed, self._privileged = seed, tuple(privileged)
+
+    def reset(self) -> Any:
+        """Begin a new episode in every env."""
+        obs, info = self.env.reset(seed=self._seed)
+        self._seed = None
+        return self._grouped(obs, info)
+
+    def step(self, actions: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor, Info]:
+        """One control step of every env: observations, reward, whether the episode ended, and `time_outs`."""
+        obs, reward, terminated, truncated, info = self.env.step(actions.detach())
+        return self._grouped(obs, info), reward, terminated | truncated, {"time_outs": truncated & ~terminated}
+
+    def get_env_info(self) -> Info:
+        """The spaces of one env."""
+        space = self.env.single_observation_space
+        size = self.env.core.num_observations + num_privileged(self.env, self._privileged)
+        states = {"state_space": gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)} if self._privileged else {}
+        return {"observation_space": space, "action_space": self.env.single_action_space, **states}
+
+    def _grouped(self, obs: torch.Tensor, info: Info) -> Any:
+        if not self._privileged:
+            return obs
+        hidden = [info[name].reshape(len(obs), -1) for name in self._privileged]
+        return {"obs": obs, "states": torch.cat([obs, *hidden], dim=1)}
+
+
+vecenv.register("KSIM", lambda _, num_actors, **keywords: RlGamesVecEnv(num_actors, **keywords))
+env_configurations.register(
+    "ksim", {"vecenv_type": "KSIM", "env_creator": lambda **keywords: RlGamesVecEnv(1, **keywords)}
+)
