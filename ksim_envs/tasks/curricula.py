@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,9 +90,7 @@ class Linear:
         return carry + ctx.step
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class Progress:
+class Progress(NamedTuple):
     """Where an adaptive curriculum stands with one env."""
 
     level: Array  # (), float32 in [0, 1]
