@@ -42,7 +42,7 @@ class Torque:
 
     scale: float = 1.0
     """Positive."""
-    fields: ClassVar[tuple[str, ...]] = ()
+    fields = ()
 
     def __post_init__(self) -> None:
         """Check the scale.
@@ -84,7 +84,7 @@ class Position:
     """By names and patterns of joints; a later entry overrides an earlier one."""
     targets: Targets = AroundPose()
     """What an action asks for."""
-    fields: ClassVar[tuple[str, ...]] = ()
+    fields = ()
 
     def edit_model(self, spec: mujoco.MjSpec) -> None:
         """Make every actuator a PD controller of its joint."""

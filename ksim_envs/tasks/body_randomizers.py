@@ -36,7 +36,7 @@ class FloorFriction(Uniform):
     floor: str = "floor"
     """The name of the geom."""
     smallest: ClassVar[float] = 0.0
-    fields: ClassVar[tuple[str, ...]] = ("geom_friction", "pair_friction")
+    fields = ("geom_friction", "pair_friction")
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`geom_friction`, (ngeom, 3), and `pair_friction`, (npair, 5)."""
@@ -81,7 +81,7 @@ class MassAddition(Uniform):
     low: Scale = -1.0
     high: Scale = 1.0
     bodies: Names
-    fields: ClassVar[tuple[str, ...]] = ("body_mass",)
+    fields = ("body_mass",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`body_mass`, (nbody,).
@@ -110,7 +110,7 @@ class MassMultiplication(Factor):
     high: Scale = 1.05
     bodies: Names = "*"
     smallest: ClassVar[float] = SMALLEST
-    fields: ClassVar[tuple[str, ...]] = ("body_mass", "body_inertia")
+    fields = ("body_mass", "body_inertia")
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`body_mass`, (nbody,), and `body_inertia`, (nbody, 3)."""
@@ -131,7 +131,7 @@ class Inertia(Factor):
     high: Scale = 1.02
     bodies: Names = "*"
     smallest: ClassVar[float] = SMALLEST
-    fields: ClassVar[tuple[str, ...]] = ("body_inertia",)
+    fields = ("body_inertia",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`body_inertia`, (nbody, 3)."""
@@ -149,7 +149,7 @@ class MassCenter(Uniform):
     low: Scale = -0.01
     high: Scale = 0.01
     bodies: Names = "*"
-    fields: ClassVar[tuple[str, ...]] = ("body_ipos",)
+    fields = ("body_ipos",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`body_ipos`, (nbody, 3)."""
@@ -176,7 +176,7 @@ class SiteAlignment:
     """m."""
     per_run: bool = False
     """Whether an env keeps what it draws first for the whole run."""
-    fields: ClassVar[tuple[str, ...]] = ("site_pos", "site_quat")
+    fields = ("site_pos", "site_quat")
 
     def __post_init__(self) -> None:
         """Check the deviations."""
@@ -212,7 +212,7 @@ class CollisionBody(Factor):
     shift: Scale = 0.001
     """m."""
     smallest: ClassVar[float] = SMALLEST
-    fields: ClassVar[tuple[str, ...]] = ("geom_size", "geom_pos")
+    fields = ("geom_size", "geom_pos")
 
     def __post_init__(self) -> None:
         """Check the numbers."""

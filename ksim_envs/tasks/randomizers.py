@@ -32,7 +32,7 @@ class ContactSoftness:
     """
 
     spread: float
-    fields: ClassVar[tuple[str, ...]] = ("geom_solref",)
+    fields = ("geom_solref",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`geom_solref`, (ngeom, 2)."""
@@ -100,7 +100,7 @@ class _OfJoints(Factor):
 
     joints: Names = "*"
     """Hinge and slide joints."""
-    fields: ClassVar[tuple[str, ...]]
+    fields = ("",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """The one field, (nv,)."""
@@ -157,7 +157,7 @@ class JointZeroPosition(Uniform):
     low: Scale = -0.01
     high: Scale = 0.01
     joints: Names = "*"
-    fields: ClassVar[tuple[str, ...]] = ("qpos0",)
+    fields = ("qpos0",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`qpos0`, (nq,)."""
@@ -175,7 +175,7 @@ class PositionGain(Factor):
     low: Scale = 0.9
     high: Scale = 1.1
     actuators: Names = "*"
-    fields: ClassVar[tuple[str, ...]] = ("actuator_gainprm", "actuator_biasprm")
+    fields = ("actuator_gainprm", "actuator_biasprm")
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`actuator_gainprm` and `actuator_biasprm`, (nu, 10) each."""
@@ -195,7 +195,7 @@ class VelocityGain(Factor):
     low: Scale = 0.9
     high: Scale = 1.1
     actuators: Names = "*"
-    fields: ClassVar[tuple[str, ...]] = ("actuator_biasprm",)
+    fields = ("actuator_biasprm",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`actuator_biasprm`, (nu, 10)."""
@@ -213,7 +213,7 @@ class TorqueLimit(Factor):
     low: Scale = 0.9
     high: Scale = 1.1
     actuators: Names = "*"
-    fields: ClassVar[tuple[str, ...]] = ("actuator_forcerange",)
+    fields = ("actuator_forcerange",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`actuator_forcerange`, (nu, 2)."""
@@ -235,7 +235,7 @@ class EncoderOffset:
     joints: Names = "*"
     per_run: bool = False
     """Whether an env keeps what it draws first for the whole run."""
-    fields: ClassVar[tuple[str, ...]] = ("encoder_offset",)
+    fields = ("encoder_offset",)
 
     def __post_init__(self) -> None:
         """Check the scales."""
@@ -265,7 +265,7 @@ class ActionLatency(Uniform):
 
     low: Scale = 0.0
     smallest: ClassVar[float] = 0.0
-    fields: ClassVar[tuple[str, ...]] = ("action_latency",)
+    fields = ("action_latency",)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`action_latency`, ()."""
