@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ksim_envs.tasks.base_motion import BaseOrientation
 from ksim_envs.tasks.commands import (
     Approached,
     Choice,
@@ -92,7 +93,7 @@ COMMANDS: dict[str, tuple[Any, Range]] = {
     "FloatVector": (Held(Uniform((-1.0, 0.0), (1.0, 2.0)), probability=0.3, zero_probability=0.2), (-1, 2)),
     "IntVector": (Held(UniformInteger((0, -1), (3, 1)), interval=(0.04, 0.1)), (-1, 3)),
     "StartPosition": (Held(BASE), (-1, 1)),
-    "StartQuaternion": (Held(ORIENTATION), (-1, 1)),
+    "StartQuaternion": (Held(BaseOrientation()), (-1, 1)),
     "LinearVelocity": (
         Approached(
             Held(PolarVelocity(0.5, 1.0, max_direction=1.0, backward_probability=0.3), 0.2, zero_probability=0.1),
@@ -180,7 +181,7 @@ REWARDS: dict[str, tuple[Any, Range]] = {
     ),
     "JointPosition": (Tracking(1.0, JointAngles(), Commanded("JointPosition", 0), KP), (-inf, 1)),
     "JointPosition/velocity": (Tracking(1.0, JointSpeeds(), Commanded("JointPosition", 1), KP), (-inf, 1)),
-    "Intersection": (Cost(1.0, TooClose(Field("xipos", start=3), 0.26)), (-1, 0)),
+    "Intersection": (Cost(1.0, TooClose(Field("xipos", start=3), 0.2)), (-1, 0)),
 }
 """Those of ksim's last version. A name before a slash is ksim's, what follows a part that it adds up itself."""
 
