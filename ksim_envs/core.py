@@ -46,6 +46,7 @@ from ksim_envs.tasks.evaluation import (
     find_reads,
     slices,
 )
+from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Drive
 from ksim_envs.types import Device, EnvState, Info, StepResult, View
@@ -368,8 +369,8 @@ class Core:
             episode_return=row.return_E,
             level=self._level(row),
             commands=row.commands,
-            key=key,
-            run_key=episode_key(row.key_E, jnp.zeros((), jnp.int32)),
+            key=term_key(key),
+            run_key=term_key(episode_key(row.key_E, jnp.zeros((), jnp.int32))),
             model_fields=row.model_fields,
         )
 

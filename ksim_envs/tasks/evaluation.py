@@ -21,6 +21,7 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
+from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Carry, Drive, call_all, init_all
 from ksim_envs.types import Push, View
@@ -231,8 +232,8 @@ def blank_context(task: Task, mj_model: mujoco.MjModel) -> Context:
         episode_return=jnp.zeros(()),
         level=jnp.zeros(()),
         commands={},
-        key=jax.random.key(0),
-        run_key=jax.random.key(0),
+        key=term_key(jax.random.key(0)),
+        run_key=term_key(jax.random.key(0)),
         model_fields={},
     )
 

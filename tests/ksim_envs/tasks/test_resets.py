@@ -16,6 +16,7 @@ from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.tasks.evaluation import draw_start
 from ksim_envs.tasks.floors import FlatFloor
 from ksim_envs.tasks.observations import Field
+from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.resets import (
     BasePosition,
     BaseVelocity,
@@ -292,7 +293,7 @@ def test_an_episode_begins_with_what_was_drawn_velocities_included(backend):
     physics = core.backend.state_dict(state.physics)
     ctx = replace(legged.legged(model=core.model), level=jnp.array(1.0))
     for row in range(NUM_ENVS):
-        key = episode_key(state.key_E[row], state.episode_E[row])
+        key = term_key(episode_key(state.key_E[row], state.episode_E[row]))
         qpos, qvel, _ = draw_start(
             task, jnp.asarray(MODEL.qpos0, jnp.float32), jnp.zeros(MODEL.nv), replace(ctx, key=key)
         )
