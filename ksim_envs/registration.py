@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "ksim/"
 
-BUILT_IN = {
+GYMNASIUM_TASKS = {
     "ksim/Humanoid-v0": "humanoid:HUMANOID",
     "ksim/HumanoidStandup-v0": "humanoid:HUMANOID_STANDUP",
     "ksim/Ant-v0": "ant:ANT",
@@ -34,7 +34,19 @@ BUILT_IN = {
     "ksim/InvertedPendulum-v0": "pendulums:INVERTED_PENDULUM",
     "ksim/InvertedDoublePendulum-v0": "pendulums:INVERTED_DOUBLE_PENDULUM",
 }
-"""Ids of the tasks that come with the package, and where each stands under `ksim_envs.tasks`."""
+"""Ids of Gymnasium's MuJoCo v5 tasks, and where each stands under `ksim_envs.tasks`."""
+ROBOT_TASKS = {
+    "ksim/HumanoidStand-v0": "walkers:HUMANOID_STAND",
+    "ksim/HumanoidWalk-v0": "walkers:HUMANOID_WALK",
+    "ksim/KBotStand-v0": "walkers:KBOT_STAND",
+    "ksim/KBotWalk-v0": "walkers:KBOT_WALK",
+    "ksim/ZBotWalk-v0": "walkers:ZBOT_WALK",
+    "ksim/ArmReach-v0": "arms:ARM_REACH",
+    "ksim/CartPoleSwingUp-v0": "pendulums:CART_POLE_SWING_UP",
+}
+"""Those of tasks of our own."""
+BUILT_IN = GYMNASIUM_TASKS | ROBOT_TASKS
+"""Those of all tasks that come with the package."""
 
 _tasks: dict[str, str | Task] = {}
 

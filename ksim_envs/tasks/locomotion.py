@@ -108,7 +108,9 @@ def standing(robot: Robot, style: Style) -> Task:
             "friction": FloorFriction(low=0.5, high=1.0),
             "mass": MassMultiplication(low=0.95, high=1.05),
             "kp": PositionGain(low=0.9, high=1.1),
-            "kd": VelocityGain(low=0.9, high=1.1),
+            **(
+                {"kd": VelocityGain(low=0.9, high=1.1)} if any(gain.kd for gain in robot.holding_gains.values()) else {}
+            ),
             "encoders": EncoderOffset(spread=0.02),
             "latency": ActionLatency(high=LONGEST_LATENCY),
         },

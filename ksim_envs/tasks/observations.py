@@ -171,6 +171,17 @@ class BodyPosition:
 
 
 @dataclass(frozen=True)
+class SitePosition:
+    """Position of a site in the world, in m, one substep behind."""
+
+    site: str
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
+        """(3,)."""
+        return view.site_xpos[ctx.model.site(self.site)]
+
+
+@dataclass(frozen=True)
 class SiteHeight:
     """Height of a site in the world, in m, one substep behind."""
 

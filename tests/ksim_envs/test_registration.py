@@ -51,10 +51,10 @@ def forget(id):
     registration._tasks.pop(id, None)
 
 
-def test_the_eleven_ids_exist():
-    assert list(registration.BUILT_IN) == list(SIZES)
-    assert set(SIZES) <= set(ksim_envs.task_ids())
-    assert set(SIZES) <= set(gym.registry)
+def test_the_built_in_ids_exist():
+    assert list(registration.GYMNASIUM_TASKS) == list(SIZES)
+    assert set(registration.BUILT_IN) <= set(ksim_envs.task_ids())
+    assert set(registration.BUILT_IN) <= set(gym.registry)
 
 
 def test_the_vector_class_has_the_two_bases_that_libraries_look_for():

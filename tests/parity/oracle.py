@@ -10,9 +10,9 @@ import numpy as np
 
 import ksim_envs
 from ksim_envs.physics.model import quiet_mujoco
-from ksim_envs.registration import BUILT_IN
+from ksim_envs.registration import GYMNASIUM_TASKS
 
-IDS = tuple(BUILT_IN)
+IDS = tuple(GYMNASIUM_TASKS)
 
 
 def gymnasium_twin(id: str) -> gym.Env[Any, Any]:

@@ -1,4 +1,4 @@
-"""The clone's own `scripts`, which the tests import: sys.path doesn't hold the clone, and libraries install that name."""
+"""The clone's own `scripts`, which tests import; sys.path doesn't hold the clone, and a library has that name too."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location

@@ -13,7 +13,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.physics.model import quiet_mujoco
-from ksim_envs.registration import BUILT_IN
+from ksim_envs.registration import GYMNASIUM_TASKS
 
 NUM_ENVS, NUM_STEPS = 5, 700
 RECIPE = {"num_envs": NUM_ENVS, "backend": "native", "dynamics": "gymnasium", "autoreset_mode": "same_step"}
@@ -59,7 +59,7 @@ class Rollout:
 _rollouts: dict[str, Rollout] = {}
 
 
-@pytest.fixture(params=BUILT_IN)
+@pytest.fixture(params=GYMNASIUM_TASKS)
 def task_id(request):
     return request.param
 
