@@ -97,7 +97,7 @@ def check(
     """
     report = ksim_envs.check_task(task_id)
     _print(f"{task_id}: {report.summary}")
-    _print_table(("role", "name", "term", "shape", "range under random actions"), report.rows())
+    _print_table(("role", "name", "shape", "range under random actions", "term"), report.rows())
     for kind, findings in (("fault", report.faults), ("note", report.notes)):
         for finding in findings:
             _print(f"{kind}: {finding}")

@@ -8,7 +8,7 @@ is always zero, contacts that only one engine can compute).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import jax
@@ -39,7 +39,7 @@ class Seen:
 
     role: str
     name: str
-    term: str  # as Python writes it
+    term: str  # as an author would write it
     shape: tuple[int, ...] | None = None  # None for a term whose values are not reported
     low: float = float("nan")
     high: float = float("nan")
@@ -57,14 +57,14 @@ class TaskReport:
     """These may or may not be meant."""
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """Role, name, term, shape and range of every term, as text."""
+        """Role, name, shape, range and term of every term, as text."""
         return [
             (
                 seen.role,
                 seen.name,
-                seen.term,
                 "" if seen.shape is None else str(seen.shape),
                 "" if seen.shape is None else f"{seen.low:.4g} to {seen.high:.4g}",
+                seen.term,
             )
             for seen in self.terms
         ]
@@ -241,13 +241,31 @@ def _terms(task: Task, core: Core, record: _Record) -> Iterator[Seen]:
             yield _seen("privileged", name, task.privileged[name], hidden[..., place])
     for role in ("terminations", "resets", "events", "randomizers"):
         for name, term in getattr(task, role).items():
-            yield Seen(role=role, name=name, term=repr(term))
+            yield Seen(role=role, name=name, term=written(term))
     for role in ("actuator", "curriculum"):
         if term := getattr(task, role):
-            yield Seen(role=role, name="", term=repr(term))
+            yield Seen(role=role, name="", term=written(term))
 
 
 def _seen(role: str, name: str, term: Callable[..., Any], values: np.ndarray) -> Seen:
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (float("nan"), float("nan"))
-    return Seen(role=role, name=name, term=repr(term), shape=values.shape[2:], low=low, high=high)
+    return Seen(role=role, name=name, term=written(term), shape=values.shape[2:], low=low, high=high)
+
+
+def written(term: Any) -> str:
+    """A term as its author would write it: without the fields that are as by default."""
+    if isinstance(term, Mapping):
+        return "{" + ", ".join(f"{key!r}: {written(value)}" for key, value in term.items()) + "}"
+    if isinstance(term, tuple):
+        return "(" + ", ".join(map(written, term)) + ("," if len(term) == 1 else "") + ")"
+    if not is_dataclass(term) or isinstance(term, type):
+        return f"{type(term).__name__}{term.shape}" if isinstance(term, np.ndarray) else repr(term)
+    arguments: list[str] = []
+    for field in fields(term):
+        value = getattr(term, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if field.init and value is not default and written(value) != written(default):
+            needs_name = field.kw_only or default is not MISSING
+            arguments.append(f"{field.name}={written(value)}" if needs_name else written(value))
+    return f"{type(term).__name__}({', '.join(arguments)})"

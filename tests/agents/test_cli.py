@@ -72,7 +72,7 @@ def test_check_ends_with_status_0_where_no_fault_is_found(capsys, monkeypatch):
     assert checked == [(3, 7)] * 3
     out = capsys.readouterr().out
     assert out.count("no fault found") == 3
-    assert "4 observations, 1 actions" in out and "reward_survive" in out and "Alive(scale=1.0)" in out
+    assert "4 observations, 1 actions" in out and "reward_survive" in out and "Alive(1.0)" in out
 
 
 def test_check_prints_the_faults_of_every_mode_and_ends_with_status_1(capsys, monkeypatch):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ksim_envs
+from ksim_envs.task_checker import written
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.motion_commands import Playback
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.resets import UniformVelocity
 from ksim_envs.tasks.rewards import Alive, Scaled
@@ -49,11 +52,26 @@ def test_nothing_is_said_against_a_sound_task(sound):
 def test_the_table_has_a_row_for_every_term_with_its_shape_and_range(sound):
     rows = {(role, name): rest for role, name, *rest in sound.rows()}
     assert [name for role, name in rows if role == "observations"] == ["qpos", "qvel"]
-    assert rows["observations", "qpos"][1] == "(2,)" and rows["privileged", "height"][1] == "(1,)"
-    assert rows["rewards", "alive"] == ["Alive(scale=1.0)", "()", "0 to 1"]
-    assert rows["terminations", "angle"][1:] == ["", ""]
+    assert rows["observations", "qpos"][0] == "(2,)" and rows["privileged", "height"][0] == "(1,)"
+    assert rows["rewards", "alive"] == ["()", "0 to 1", "Alive(1.0)"]
+    assert rows["terminations", "angle"][:2] == ["", ""]
     assert {role for role, _ in rows} == {"observations", "privileged", "rewards", "metrics", "terminations", "resets"}
     assert "5 observations, 2 actions, control at 33.33 Hz (3 x 0.01 s), episodes of 0.9 s" in sound.summary
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        (Alive(1.0), "Alive(1.0)"),
+        (Field("qpos", stop=2), "Field('qpos', stop=2)"),
+        (Outside(Coordinate(1), high=0.2), "Outside(Coordinate(1), high=0.2)"),
+        ({"scales": (0.5,)}, "{'scales': (0.5,)}"),
+        (Playback(np.zeros((4, 2)), 50.0, loops=False), "Playback(ndarray(4, 2), 50.0, loops=False)"),
+    ],
+    ids=["number", "name", "nested", "table", "array"],
+)
+def test_a_term_is_written_as_its_author_would_write_it(term, text):
+    assert written(term) == text
 
 
 ODD = {
