@@ -45,15 +45,15 @@ def _seed(seed: Array) -> Array:
 
 
 def _split(key: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.stack(pcg4d(*key, _counters(shape), SPLIT)[:2], axis=-1)
+    return jnp.stack(pcg4d(key[0], key[1], _counters(shape), SPLIT)[:2], axis=-1)
 
 
 def _fold_in(key: Array, data: int | Array) -> Array:
-    return jnp.stack(pcg4d(*key, data, FOLD_IN)[:2])
+    return jnp.stack(pcg4d(key[0], key[1], data, FOLD_IN)[:2])
 
 
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
-    high, low, *_ = pcg4d(*key, _counters(shape), BITS)
+    high, low, *_ = pcg4d(key[0], key[1], _counters(shape), BITS)
     if bit_width == 64:
         return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     return (high >> (32 - bit_width)).astype(f"uint{bit_width}")
