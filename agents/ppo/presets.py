@@ -48,6 +48,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ksim/Pusher-v0": {"total_env_steps": 4_000_000, "num_envs": 512, "gamma": 0.95, "reward_scale": 1.0},
     "ksim/Ant-v0": {"total_env_steps": 10_000_000, "num_envs": 1024, "contact_spread": 0.3},
     "ksim/HumanoidStandup-v0": {"total_env_steps": 3_000_000, "contact_spread": 0.3, "reward_scale": 0.002},
+    **{
+        f"ksim/{name}-v0": {"total_env_steps": total, "privileged": ("privileged",), "initial_std": 0.3}
+        for name, total in {
+            "HumanoidStand": 20_000_000,
+            "HumanoidWalk": 40_000_000,
+            "KBotStand": 20_000_000,
+            "KBotWalk": 40_000_000,
+            "ZBotWalk": 40_000_000,
+        }.items()
+    },
+    "ksim/ArmReach-v0": {"total_env_steps": 5_000_000, "num_envs": 512},
+    "ksim/CartPoleSwingUp-v0": {"total_env_steps": 2_000_000, "num_envs": 256, "num_env_states_per_minibatch": 1024},
 }
 """For each task, the settings that differ from the defaults."""
 

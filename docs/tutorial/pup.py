@@ -4,21 +4,22 @@ from pathlib import Path
 
 import ksim_envs
 from ksim_envs.tasks.actuators import Position
-from ksim_envs.tasks.base_motion import BaseHeight, Inclination, ProjectedGravity
+from ksim_envs.tasks.base_motion import BaseAngularVelocity, BaseLinearVelocity, Inclination, ProjectedGravity
 from ksim_envs.tasks.body_randomizers import FloorFriction, MassMultiplication
 from ksim_envs.tasks.commands import Held, Uniform
 from ksim_envs.tasks.events import LinearPush
-from ksim_envs.tasks.joints import JointPosition, JointVelocity, LastAction
-from ksim_envs.tasks.measures import Action, Commanded, Reduced
+from ksim_envs.tasks.joints import Action, JointPosition, JointVelocity
+from ksim_envs.tasks.measures import Commanded, Reduced
 from ksim_envs.tasks.motors import Gains
 from ksim_envs.tasks.observations import Sensor
+from ksim_envs.tasks.posture import HeightAboveGround
 from ksim_envs.tasks.resets import Heading, JointPositions, Keyframe
 from ksim_envs.tasks.rewards import Cost
 from ksim_envs.tasks.sensing import Noise
 from ksim_envs.tasks.smoothness import Difference
 from ksim_envs.tasks.targets import AroundPose
 from ksim_envs.tasks.terminations import Outside
-from ksim_envs.tasks.tracking import Gaussian, HeadingRotation, HeadingVelocity, Tracking
+from ksim_envs.tasks.tracking import Gaussian, Tracking
 
 TASK = ksim_envs.Task(
     model=str(Path(__file__).with_name("pup.xml")),
@@ -35,16 +36,16 @@ TASK = ksim_envs.Task(
         "gravity": Noise(ProjectedGravity(), 0.03),
         "joint_position": Noise(JointPosition(), 0.02),
         "joint_velocity": Noise(JointVelocity(), 0.5),
-        "last_action": LastAction(),
+        "last_action": Action(),
         "command": Commanded("velocity"),
     },
     rewards={
-        "reward_velocity": Tracking(1.0, HeadingVelocity("x"), Commanded("velocity", 0), Gaussian(0.2)),
-        "reward_turn": Tracking(0.5, HeadingRotation("z"), Commanded("velocity", 1), Gaussian(0.4)),
-        "cost_drift": Cost(0.5, Reduced(HeadingVelocity("yz"), "sum_square")),
+        "reward_velocity": Tracking(1.0, BaseLinearVelocity("heading", "x"), Commanded("velocity", 0), Gaussian(0.2)),
+        "reward_turn": Tracking(0.5, BaseAngularVelocity("heading", "z"), Commanded("velocity", 1), Gaussian(0.4)),
+        "cost_drift": Cost(0.5, Reduced(BaseLinearVelocity("heading", "yz"), "sum_square")),
         "cost_jerk": Cost(0.02, Reduced(Difference(Action()), "sum_square")),
     },
-    terminations={"fall": Outside(BaseHeight(), low=0.1), "tilt": Outside(Inclination(), high=1.0)},
+    terminations={"fall": Outside(HeightAboveGround(), low=0.1), "tilt": Outside(Inclination(), high=1.0)},
     resets={"start": Keyframe("standing"), "heading": Heading(), "joints": JointPositions(0.1)},
     events={"push": LinearPush(interval=(2.0, 5.0), speed=(0.1, 0.5))},
     randomizers={"friction": FloorFriction(low=0.6, high=1.2), "mass": MassMultiplication(low=0.9, high=1.1)},

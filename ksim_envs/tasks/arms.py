@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ksim_envs.tasks.actuators import Position
-from ksim_envs.tasks.joints import JointPosition, JointVelocity, LastAction
-from ksim_envs.tasks.measures import Action, Commanded, Error, Reduced
+from ksim_envs.tasks.joints import Action, JointPosition, JointVelocity
+from ksim_envs.tasks.measures import Commanded, Error, Reduced
 from ksim_envs.tasks.motion_commands import MovingPoint
 from ksim_envs.tasks.motors import FEETECH_STS3250, JointFigures
 from ksim_envs.tasks.observations import BodyOffset, BodyPosition, Cosine, Field, Sine, SitePosition
@@ -84,7 +84,7 @@ ARM_REACH = Task(
         "joint_velocity": JointVelocity(),
         "tip": SitePosition("tip"),
         "target": Commanded("target"),
-        "last_action": LastAction(),
+        "last_action": Action(),
     },
     rewards={
         "reward_near": Tracking(1.0, OFFSET, 0.0, Gaussian(0.1), over="norm"),

@@ -7,7 +7,6 @@ from an orientation take any one: the base's (the default), a body's (`BodyOrien
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.rotations import Frame, Quaternion, change_frame, check_frame
+from ksim_envs.tasks.rotations import Frame, Quaternion, along, axis_indices, change_frame, check_frame
 from ksim_envs.tasks.terms import Quantity, Wrapper
 from ksim_envs.types import View
 
@@ -52,40 +51,53 @@ class BaseOrientation:
 
 @dataclass(frozen=True)
 class BaseLinearVelocity:
-    """Velocity of the floating base's origin, in m/s, along the axes of `frame`.
+    """Velocity of the floating base's origin, in m/s, along `axes` of `frame`; ahead, left and up with "heading".
 
-    ksim: BaseLinearVelocityObservation
+    That heading is the base's, or that of the quaternion commanded under the name `heading`.
+
+    ksim: BaseLinearVelocityObservation, LinearVelocity, OffAxisVelocity, Upright, LinearVelocityPenalty, Joystick,
+    HeadingVelocity
     """
 
     frame: Frame = "world"
+    axes: str = "xyz"
+    heading: str | None = None
 
     def __post_init__(self) -> None:
         check_frame(self.frame)
+        axis_indices(self.axes)
+        if self.heading and self.frame != "heading":
+            raise InvalidConfigError(f"{self}: a commanded heading needs frame='heading'.")
 
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
-        """(3,)."""
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "*axes"]:
+        """One for each axis; a scalar for one axis."""
         _, start, _ = ctx.model.root()
-        return change_frame(view.qvel[start : start + 3], "world", self.frame, lambda: BaseOrientation()(view, ctx))
+        quat = ctx.command(self.heading) if self.heading else BaseOrientation()(view, ctx)
+        return along(self.axes, change_frame(view.qvel[start : start + 3], "world", self.frame, lambda: quat))
 
 
 @dataclass(frozen=True)
 class BaseAngularVelocity:
-    """Angular velocity of the floating base, in rad/s, along the axes of `frame`.
+    """Angular velocity of the floating base, in rad/s, about `axes` of `frame`: roll, pitch and yaw rate in "heading".
 
     MuJoCo keeps that of a free joint in the body's own frame, which is what a gyroscope measures.
 
-    ksim: BaseAngularVelocityObservation
+    ksim: BaseAngularVelocityObservation, AngularVelocity, OffAxisVelocity, Upright, NoRoll, AngularVelocityPenalty,
+    XYAngularVelocity, Joystick
     """
 
     frame: Frame = "body"
+    axes: str = "xyz"
 
     def __post_init__(self) -> None:
         check_frame(self.frame)
+        axis_indices(self.axes)
 
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
-        """(3,)."""
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "*axes"]:
+        """One for each axis; a scalar for one axis."""
         _, start, _ = ctx.model.root()
-        return change_frame(view.qvel[start + 3 : start + 6], "body", self.frame, lambda: BaseOrientation()(view, ctx))
+        velocity_b = view.qvel[start + 3 : start + 6]
+        return along(self.axes, change_frame(velocity_b, "body", self.frame, lambda: BaseOrientation()(view, ctx)))
 
 
 @dataclass(frozen=True)
@@ -127,24 +139,6 @@ class BaseAngularAcceleration:
 
 
 @dataclass(frozen=True)
-class BaseHeight:
-    """Height of the floating base's origin above the floor, in m.
-
-    `floor` is the floor's height in the world, or what says it where the robot stands (see `HeightAboveLowest` for
-    a height that needs no floor).
-
-    ksim: BaseHeightObservation, MinimumHeightTermination, BadZTermination
-    """
-
-    floor: float | Callable[[View, Context], Array] = 0.0
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
-        """A scalar."""
-        floor = self.floor(view, ctx) if callable(self.floor) else self.floor
-        return BasePosition()(view, ctx)[2] - floor
-
-
-@dataclass(frozen=True)
 class ProjectedGravity(Wrapper):
     """Direction of gravity in the frame of an orientation: (0, 0, -1) for an upright one, a unit vector.
 
@@ -183,41 +177,22 @@ class Inclination(Wrapper):
 
 
 @dataclass(frozen=True)
-class Roll(Wrapper):
-    """Roll of an orientation, in rad: `atan2(2 (w x + y z), 1 - 2 (x^2 + y^2))`.
+class RollPitchYaw(Wrapper):
+    """Those of an orientation that `axes` name (x, y, z), in rad: the turns about z, then y, then x that make it up.
 
-    It is the last of the turns about z, y and x that make up the rotation.
+    Roll is `atan2(2 (w x + y z), 1 - 2 (x^2 + y^2))` and yaw `atan2(2 (w z + x y), 1 - 2 (y^2 + z^2))`, in [-pi, pi];
+    pitch is `asin(2 (w y - z x))`, in [-pi/2, pi/2] and positive where the x axis points down.
 
-    ksim: RollTooGreatTermination
+    ksim: RollTooGreatTermination, PitchTooGreatTermination, Upright, NoRoll, Orientation, RollPitchOrientation
     """
 
+    axes: str = "xyz"
     quantity: Quantity = BaseOrientation()
 
-    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
-        """(...) for (..., 4) quaternions, in [-pi, pi]."""
-        return rotations.roll(rotations.unit(value))
+    def __post_init__(self) -> None:
+        axis_indices(self.axes)
 
-
-@dataclass(frozen=True)
-class Pitch(Wrapper):
-    """Pitch of an orientation, in rad: `asin(2 (w y - z x))`, positive where the x axis points down.
-
-    ksim: PitchTooGreatTermination
-    """
-
-    quantity: Quantity = BaseOrientation()
-
-    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
-        """(...) for (..., 4) quaternions, in [-pi/2, pi/2]."""
-        return rotations.pitch(rotations.unit(value))
-
-
-@dataclass(frozen=True)
-class Yaw(Wrapper):
-    """Yaw of an orientation, in rad: `atan2(2 (w z + x y), 1 - 2 (y^2 + z^2))`, where the x axis points from above."""
-
-    quantity: Quantity = BaseOrientation()
-
-    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows"]:
-        """(...) for (..., 4) quaternions, in [-pi, pi]."""
-        return rotations.yaw(rotations.unit(value))
+    def change(self, value: Quaternion, ctx: Context) -> Float[Array, "*rows_axes"]:
+        """(..., number of axes) for (..., 4) quaternions; (...) for one axis."""
+        quat = rotations.unit(value)
+        return along(self.axes, jnp.stack([rotations.roll(quat), rotations.pitch(quat), rotations.yaw(quat)], axis=-1))

@@ -111,42 +111,6 @@ class BodyVelocities:
         return jnp.concatenate([angular, linear + jnp.cross(angular, view.xpos[bodies] - center)], axis=-1)
 
 
-@dataclass(frozen=True)
-class HeightAboveLowest:
-    """Height of a body's frame above the lowest of other bodies' frames, in m; on any terrain it tells a fall.
-
-    `body` is the one that floats, if it is not named.
-
-    ksim: TerrainBadZTermination, FallTermination
-    """
-
-    bodies: Names
-    body: str | None = None
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
-        """A scalar."""
-        body = ctx.model.root()[2] if self.body is None else ctx.model.body(self.body)
-        return view.xpos[body, 2] - view.xpos[ctx.model.bodies(self.bodies), 2].min()
-
-
-@dataclass(frozen=True)
-class MassCenterDistance:
-    """Horizontal distance from the mass centre of the robot to the middle of bodies' frames, in m: small in balance.
-
-    The robot is the tree of the first of the bodies, which are the feet.
-
-    ksim: COMDistanceObservation
-    """
-
-    bodies: Names
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
-        """A scalar, at least 0."""
-        bodies = ctx.model.bodies(self.bodies)
-        center = view.subtree_com[ctx.model.array("body_rootid")[bodies[0]]]
-        return jnp.linalg.norm((center - view.xpos[bodies].mean(axis=0))[:2])
-
-
 def _check_origin(origin: str | None, frame: Frame) -> None:
     check_frame(frame)
     if origin is None and frame != "world":

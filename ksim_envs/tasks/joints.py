@@ -15,20 +15,23 @@ from ksim_envs.types import View
 class JointPosition:
     """Positions of hinge and slide joints as their encoders read them, in rad and m: `qpos + encoder_offset`.
 
-    `encoder_offset` is zero unless a randomizer draws it. Where `relative` they are measured from the model's initial
-    pose, the row's own `qpos0`.
+    `encoder_offset` is zero unless a randomizer draws it, and is left out where not `measured`. Where `relative` they
+    are measured from the model's initial pose, the row's own `qpos0`.
 
     ksim: JointPositionObservation, BiasedJointPositionObservation
     """
 
     joints: Names = "*"
     relative: bool = False
+    measured: bool = True
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "joints"]:
         """(num_joints,), in the order of the names."""
         index = ctx.model.joint_qpos(self.joints)
-        reading = view.qpos[index] + ctx.field("encoder_offset")[index]
-        return reading - ctx.field("qpos0")[index] if self.relative else reading
+        position = view.qpos[index]
+        if self.measured:
+            position = position + ctx.field("encoder_offset")[index]
+        return position - ctx.field("qpos0")[index] if self.relative else position
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class ActuatorForce:
 
 
 @dataclass(frozen=True)
-class LastAction:
+class Action:
     """Elements `start` to `stop` of the last action, within its bounds; zero in an episode's first state.
 
     Beside `JointPosition` or `JointVelocity` of the joint that it drives it shows how well the joint follows.

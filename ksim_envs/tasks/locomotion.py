@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from ksim_envs.tasks.actuators import Delayed, Position
 from ksim_envs.tasks.base_motion import (
     BaseAngularVelocity,
-    BaseHeight,
     BaseLinearVelocity,
     Inclination,
     ProjectedGravity,
+    RollPitchYaw,
 )
 from ksim_envs.tasks.bodies import BodyVelocities, SitePositions
 from ksim_envs.tasks.body_randomizers import FloorFriction, MassMultiplication
@@ -22,10 +22,10 @@ from ksim_envs.tasks.commands import Held, Uniform
 from ksim_envs.tasks.contacts import FeetContact
 from ksim_envs.tasks.events import LinearPush
 from ksim_envs.tasks.gait import PhaseCircle, Slip, SwingHeight
-from ksim_envs.tasks.joints import JointPosition, JointVelocity, LastAction
-from ksim_envs.tasks.measures import Action, CommandAbove, Commanded, Reduced
+from ksim_envs.tasks.joints import Action, JointPosition, JointVelocity
+from ksim_envs.tasks.measures import CommandAbove, Commanded, Reduced
 from ksim_envs.tasks.motion_commands import GaitPhase
-from ksim_envs.tasks.posture import BeyondLimits, Clearance, JointDeviation, RollPitch
+from ksim_envs.tasks.posture import BeyondLimits, HeightAboveGround, JointDeviation
 from ksim_envs.tasks.randomizers import ActionLatency, EncoderOffset, PositionGain, VelocityGain
 from ksim_envs.tasks.resets import Heading, JointPositions, JointVelocities, Keyframe, PitchRoll
 from ksim_envs.tasks.rewards import Alive, Cost
@@ -35,7 +35,7 @@ from ksim_envs.tasks.smoothness import Difference, JointPower
 from ksim_envs.tasks.targets import AroundPose
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terminations import Outside
-from ksim_envs.tasks.tracking import Gaussian, HeadingRotation, HeadingVelocity, Tracking
+from ksim_envs.tasks.tracking import Gaussian, Tracking
 
 LONGEST_LATENCY = 0.01
 """s between an action and its arrival at the motors."""
@@ -74,26 +74,26 @@ def standing(robot: Robot, style: Style) -> Task:
             "gravity": Noise(ProjectedGravity(), 0.03),
             "joint_position": Noise(JointPosition(), 0.02),
             "joint_velocity": Noise(JointVelocity(), 0.5),
-            "last_action": LastAction(),
+            "last_action": Action(),
         },
         privileged={
             "gyro": BaseAngularVelocity(),
             "gravity": ProjectedGravity(),
             "linear_velocity": BaseLinearVelocity("body"),
-            "height": BaseHeight(),
+            "height": HeightAboveGround(),
             "joint_position": JointPosition(),
             "joint_velocity": JointVelocity(),
-            "last_action": LastAction(),
+            "last_action": Action(),
             "contact": contact,
         },
         rewards={
             "reward_alive": Alive(1.0),
-            "reward_still": Tracking(1.0, HeadingVelocity("xy"), 0.0, Gaussian(0.25), over="norm"),
+            "reward_still": Tracking(1.0, BaseLinearVelocity("heading", "xy"), 0.0, Gaussian(0.25), over="norm"),
             "reward_pose": Tracking(1.0, JointDeviation("*", robot.start), 0.0, Gaussian(0.5)),
             **costs(robot),
         },
         terminations={
-            "fall": Outside(BaseHeight(), low=style.fall_height),
+            "fall": Outside(HeightAboveGround(), low=style.fall_height),
             "tilt": Outside(Inclination(), high=1.0),
         },
         resets={
@@ -114,15 +114,15 @@ def standing(robot: Robot, style: Style) -> Task:
             "encoders": EncoderOffset(spread=0.02),
             "latency": ActionLatency(high=LONGEST_LATENCY),
         },
-        metrics={"base_height": BaseHeight(), "base_velocity": HeadingVelocity("xy")},
+        metrics={"base_height": HeightAboveGround(), "base_velocity": BaseLinearVelocity("heading", "xy")},
     )
 
 
 def costs(robot: Robot) -> dict[str, Cost]:
     """What wears a robot out."""
     return {
-        "cost_bounce": Cost(1.0, Reduced(HeadingVelocity("z"), "sum_square")),
-        "cost_sway": Cost(0.05, Reduced(HeadingRotation("xy"), "sum_square")),
+        "cost_bounce": Cost(1.0, Reduced(BaseLinearVelocity("heading", "z"), "sum_square")),
+        "cost_sway": Cost(0.05, Reduced(BaseAngularVelocity("heading", "xy"), "sum_square")),
         "cost_jerk": Cost(0.02, Reduced(Difference(Action()), "sum_square")),
         "cost_power": Cost(2e-4, Reduced(JointPower(), "sum_abs")),
         "cost_limits": Cost(1.0, Reduced(BeyondLimits(), "sum_abs")),
@@ -134,7 +134,7 @@ def walking(robot: Robot, style: Style) -> Task:
     """Walk as the command says, in a gait with a clock, while it is pushed; stand where the command is zero."""
     stand = standing(robot, style)
     clock = {"command": Commanded("velocity"), "phase": PhaseCircle("gait")}
-    heights = Clearance(SitePositions(FEET), ground=0.0)
+    heights = HeightAboveGround(SitePositions(FEET), ground=0.0)
     swing = SwingHeight(Commanded("gait"), peak=style.swing_height, stance=0.55, sole=style.foot_height)
     rewards = {name: term for name, term in stand.rewards.items() if name not in ("reward_still", "reward_pose")}
     return replace(
@@ -148,12 +148,12 @@ def walking(robot: Robot, style: Style) -> Task:
         privileged={**stand.privileged, **clock},
         rewards={
             "reward_velocity": Tracking(
-                2.0, HeadingVelocity("xy"), Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"
+                2.0, BaseLinearVelocity("heading", "xy"), Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"
             ),
-            "reward_turn": Tracking(1.0, HeadingRotation("z"), Commanded("velocity", 2), Gaussian(0.4)),
+            "reward_turn": Tracking(1.0, BaseAngularVelocity("heading", "z"), Commanded("velocity", 2), Gaussian(0.4)),
             "reward_gait": Tracking(1.0, heights, swing, Gaussian(0.3 * style.swing_height)),
             **rewards,
             "cost_pose": Cost(0.1, Reduced(JointDeviation("*", robot.start), "sum_square")),
-            "cost_tilt": Cost(1.0, Reduced(RollPitch(), "sum_square")),
+            "cost_tilt": Cost(1.0, Reduced(RollPitchYaw("xy"), "sum_square")),
         },
     )

@@ -51,15 +51,6 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Action:
-    """The action within its bounds, in its own unit; zero after a reset."""
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "actions"]:
-        """(num_actions,)."""
-        return ctx.action
-
-
-@dataclass(frozen=True)
 class Error(Combination):
     """A quantity minus its target, in the quantity's unit.
 
@@ -108,7 +99,10 @@ class Reduced(Wrapper):
     At least 0 for `sum_square`, `mean_square`, `sum_abs`, `mean_abs`, `max_abs` and `norm`; in the unit of the
     quantity, or its square.
 
-    ksim: ObservationMean, Stationary, FootContact
+    `Reduced(BaseLinearVelocity(), "norm")` is the base's speed, and with `BasePosition()` its distance from the origin.
+
+    ksim: ObservationMean, Stationary, FootContact, BadVelocityTermination, HighRootVelocityTermination,
+    FarFromOriginTermination
     """
 
     quantity: Quantity
@@ -170,7 +164,7 @@ class CommandAbove:
 
 @dataclass(frozen=True)
 class Clipped(Wrapper):
-    """A quantity clipped to [`low`, `high`].
+    """A quantity within [`low`, `high`], as of a sensor that saturates.
 
     ksim: NaiveForward
     """
@@ -178,6 +172,10 @@ class Clipped(Wrapper):
     quantity: Quantity
     low: float = -jnp.inf
     high: float = jnp.inf
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise InvalidConfigError(f"Clipped has low {self.low} and high {self.high}; low must not be above high.")
 
     def change(self, value: Array, ctx: Context) -> Float[Array, "..."]:
         """In the quantity's shape."""

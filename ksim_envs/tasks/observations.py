@@ -9,7 +9,6 @@ from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.terms import Quantity, Wrapper
 from ksim_envs.types import View
 
 
@@ -58,22 +57,6 @@ class Time:
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar, at least 0."""
         return view.time
-
-
-@dataclass(frozen=True)
-class Norm(Wrapper):
-    """Euclidean length of a quantity, flattened, in its unit.
-
-    `Norm(BaseLinearVelocity())` is the base's speed and `Norm(BasePosition())` its distance from the origin.
-
-    ksim: BadVelocityTermination, HighRootVelocityTermination, FarFromOriginTermination
-    """
-
-    quantity: Quantity
-
-    def change(self, value: Array, ctx: Context) -> Float[Array, ""]:
-        """A scalar, at least 0."""
-        return jnp.linalg.norm(jnp.ravel(value))
 
 
 @dataclass(frozen=True)

@@ -10,33 +10,13 @@ from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.tasks.base_motion import BasePosition, RollPitchYaw
 from ksim_envs.tasks.context import Context, Names
-from ksim_envs.tasks.frames import angle_between, axis_indices, roll_pitch, rotate, yaw
+from ksim_envs.tasks.joints import JointPosition
 from ksim_envs.tasks.measures import Target, as_quantity, check_positive, check_shapes
+from ksim_envs.tasks.rotations import angle_between, rotate, yaw
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
-
-
-@dataclass(frozen=True)
-class JointAngles:
-    """Positions of hinge and slide joints, in rad and m: the true ones, whatever the encoders read."""
-
-    joints: Names = "*"
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "joints"]:
-        """One for each joint."""
-        return view.qpos[ctx.model.joint_qpos(self.joints)]
-
-
-@dataclass(frozen=True)
-class JointSpeeds:
-    """Velocities of hinge and slide joints, in rad/s and m/s."""
-
-    joints: Names = "*"
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "joints"]:
-        """One for each joint."""
-        return view.qvel[ctx.model.joint_qvel(self.joints)]
 
 
 @dataclass(frozen=True)
@@ -91,7 +71,7 @@ class BeyondLimits(Combination):
     @property
     def parts(self) -> tuple[Quantity, ...]:
         """The positions."""
-        return (self.position or JointAngles(self.joints),)
+        return (self.position or JointPosition(self.joints, measured=False),)
 
     def combine(self, position: Array, ctx: Context) -> Float[Array, "joints"]:
         """One for each joint."""
@@ -159,24 +139,6 @@ class Symmetry(Remembering):
 
 
 @dataclass(frozen=True)
-class RollPitch:
-    """Roll (about `x`) and pitch (about `y`) of the floating base, in rad; see `frames.roll_pitch`.
-
-    ksim: Upright, NoRoll, Orientation, RollPitchOrientation
-    """
-
-    axes: str = "xy"
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "*axes"]:
-        """One for each axis; a scalar for one axis."""
-        if "z" in self.axes:
-            raise InvalidConfigError(f"RollPitch.axes is {self.axes!r}; x is the roll and y the pitch.")
-        start, _, _ = ctx.model.root()
-        angles = roll_pitch(view.qpos[start + 3 : start + 7])[jnp.array(axis_indices(self.axes))]
-        return angles[0] if len(self.axes) == 1 else angles
-
-
-@dataclass(frozen=True)
 class Alignment:
     """Cosine of the angle between an axis of each body and a direction in the world, in [-1, 1], one substep behind.
 
@@ -193,7 +155,7 @@ class Alignment:
         """One for each body."""
         quat = view.xquat[ctx.model.bodies(self.bodies)]
         axis = jnp.broadcast_to(_unit("axis", self.axis), (len(quat), 3))
-        return jnp.clip(rotate(axis, quat) @ _unit("direction", self.direction), -1.0, 1.0)
+        return jnp.clip(rotate(quat, axis) @ _unit("direction", self.direction), -1.0, 1.0)
 
 
 def _unit(what: str, vector: tuple[float, float, float]) -> Float[Array, "3"]:
@@ -236,7 +198,7 @@ class HeadingAlignment(Combination):
     @property
     def parts(self) -> tuple[Quantity, ...]:
         """The base's yaw, and the quaternion."""
-        return _BaseYaw(), as_quantity(self.target)
+        return RollPitchYaw("z"), as_quantity(self.target)
 
     def combine(self, heading: Float[Array, ""], target: Float[Array, "4"], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
@@ -244,23 +206,18 @@ class HeadingAlignment(Combination):
 
 
 @dataclass(frozen=True)
-class _BaseYaw:
-    def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
-        start, _, _ = ctx.model.root()
-        return yaw(view.qpos[start + 3 : start + 7])
+class HeightAboveGround(Combination):
+    """Height of the floating base, or of other points, above the ground beneath them, in m.
 
+    The ground is a height in the world, or a quantity: a scan of the terrain, or the `Lowest` foot, which tells a fall
+    on any terrain.
 
-@dataclass(frozen=True)
-class Clearance(Combination):
-    """Height of points above the ground beneath them, in m.
-
-    The ground is a height in the world, or a quantity: a scan of the terrain, or the `Lowest` foot.
-
-    ksim: BaseHeight, BaseHeightRange, TerrainBaseHeight, TargetHeight
+    ksim: BaseHeightObservation, BaseHeight, BaseHeightRange, TerrainBaseHeight, TargetHeight, MinimumHeightTermination,
+    BadZTermination, TerrainBadZTermination, FallTermination
     """
 
-    position: Quantity
-    ground: float | Quantity
+    position: Quantity = BasePosition()
+    ground: float | Quantity = 0.0
 
     @property
     def parts(self) -> tuple[Quantity, ...]:
@@ -316,25 +273,31 @@ class TooClose(Combination):
 
 
 @dataclass(frozen=True)
-class SupportOffset(Combination):
-    """Horizontal distance in m of the model's centre of mass from the mean of points of support, one substep behind.
+class MassCenterDistance(Combination):
+    """Horizontal distance of the mass centre from the middle of points of support, in m, one substep behind.
 
-    ksim: CoMSupport
+    Small in balance. The mass centre is that of all bodies, or of the tree that `body` belongs to.
+
+    ksim: COMDistanceObservation, CoMSupport
     """
 
-    position: Quantity
+    support: Quantity
+    body: str | None = None
 
     @property
     def parts(self) -> tuple[Quantity, ...]:
-        """The points of support, and the centre of mass."""
-        return self.position, _MassCenter()
+        """The points of support, and the mass centre."""
+        return self.support, _MassCenter(self.body)
 
-    def combine(self, position: Float[Array, "n 3"], center: Float[Array, "3"], ctx: Context) -> Float[Array, ""]:
-        """A scalar."""
-        return jnp.linalg.norm((center - position.mean(axis=0))[:2])
+    def combine(self, support: Float[Array, "n 3"], center: Float[Array, "3"], ctx: Context) -> Float[Array, ""]:
+        """A scalar, at least 0."""
+        return jnp.linalg.norm((center - support.mean(axis=0))[:2])
 
 
 @dataclass(frozen=True)
 class _MassCenter:
+    body: str | None
+
     def __call__(self, view: View, ctx: Context) -> Float[Array, "3"]:
-        return view.subtree_com[0]
+        tree = ctx.model.array("body_rootid")[ctx.model.body(self.body)] if self.body else 0
+        return view.subtree_com[tree]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.errors import unknown_name
+from ksim_envs.errors import InvalidConfigError, unknown_name
 
 Frame: TypeAlias = Literal["world", "body", "heading"]
 """Axes of a vector: the world's, a body's, or the world's turned about z by the body's yaw."""
@@ -114,6 +114,30 @@ def heading(quat: Quaternion) -> Quaternion:
     half = yaw(quat) / 2
     zero = jnp.zeros_like(half)
     return jnp.stack([jnp.cos(half), zero, zero, jnp.sin(half)], axis=-1)
+
+
+def angle_between(one: Quaternion, other: Quaternion) -> Angle:
+    """(...), rad in [0, pi]: the angle of the shortest rotation from one orientation to the other."""
+    cosine = jnp.abs((one * other).sum(axis=-1))
+    axis = one[..., :1] * other[..., 1:] - other[..., :1] * one[..., 1:] - jnp.cross(one[..., 1:], other[..., 1:])
+    return 2 * jnp.arctan2(jnp.linalg.norm(axis, axis=-1), cosine)
+
+
+def along(axes: str, vector: Vector) -> Float[Array, "..."]:
+    """(..., number of axes), the components along axes such as `"xy"`; (...) for one axis."""
+    indices = axis_indices(axes)
+    return vector[..., indices[0]] if len(indices) == 1 else vector[..., jnp.array(indices)]
+
+
+def axis_indices(axes: str) -> list[int]:
+    """The indices of axes such as `"xy"`.
+
+    Raises:
+        InvalidConfigError: there are none, others than x, y and z, or one twice.
+    """
+    if not axes or not set(axes) <= set("xyz") or len(set(axes)) < len(axes):
+        raise InvalidConfigError(f"axes is {axes!r}; it must name one or more of x, y and z, each once.")
+    return ["xyz".index(axis) for axis in axes]
 
 
 def _parts(quat: Quaternion) -> tuple[Array, Array, Array, Array]:

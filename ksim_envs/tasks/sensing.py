@@ -9,7 +9,7 @@ so a delay and a history begin with its value.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,39 +21,21 @@ from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.rotations import Vector
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
-from ksim_envs.tasks.terms import Carry, Quantity, Wrapper, call, init
-from ksim_envs.types import View
+from ksim_envs.tasks.terms import Quantity, Remembering, Wrapper
 
 Distribution: TypeAlias = Literal["normal", "uniform"]
 """`normal` has the spread as its standard deviation, `uniform` lies in [-spread, spread)."""
 
 
-class _Remembering:
-    """A term around a quantity, which may be stateful, with a memory of its own."""
+class _Remembering(Remembering):
+    """A memory of one quantity's values."""
 
     quantity: Quantity
 
-    def init(self, view: View, ctx: Context) -> Carry:
-        """The quantity's carry, and the memory."""
-        inside = ctx.stream("quantity")
-        carry = init(self.quantity, view, inside)
-        value, _ = call(self.quantity, carry, view, inside)
-        return carry, self.begin(value, ctx)
-
-    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Array, Carry]:
-        """What the memory makes of the quantity's value, and the next carry."""
-        inner, memory = carry
-        value, inner = call(self.quantity, inner, view, ctx.stream("quantity"))
-        shown, memory = self.update(memory, value)
-        return shown, (inner, memory)
-
-    def begin(self, value: Array, ctx: Context) -> Any:
-        """The memory before the episode's first state, where the quantity has this value."""
-        raise NotImplementedError
-
-    def update(self, memory: Any, value: Array) -> tuple[Array, Any]:
-        """The value to show, and the next memory."""
-        raise NotImplementedError
+    @property
+    def parts(self) -> tuple[Quantity, ...]:
+        """The quantity."""
+        return (self.quantity,)
 
 
 @dataclass(frozen=True)
@@ -101,11 +83,11 @@ class Bias(_Perturbed, _Remembering):
     ksim: AdditiveGaussianBias, AdditiveUniformBias, MultiplicativeGaussianBias, MultiplicativeUniformBias
     """
 
-    def begin(self, value: Array, ctx: Context) -> Array:
+    def remember(self, value: Array, ctx: Context) -> Array:
         """The error."""
         return self._draw(value, ctx)
 
-    def update(self, memory: Array, value: Array) -> tuple[Array, Array]:
+    def update(self, memory: Array, value: Array, ctx: Context) -> tuple[Array, Array]:
         """The value with the error, in its unit and shape."""
         return self._with(memory, value), memory
 
@@ -132,13 +114,13 @@ class Delayed(_Remembering):
     def _range(self) -> tuple[int, int]:
         return self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
 
-    def begin(self, value: Array, ctx: Context) -> tuple[Array, Array]:
+    def remember(self, value: Array, ctx: Context) -> tuple[Array, Array]:
         """Past values, the newest first, and the delay in steps."""
         least, most = self._range
         delay = jnp.int32(least) if least == most else jax.random.randint(ctx.key, (), least, most + 1)
         return _repeated(value, most + 1), delay
 
-    def update(self, memory: tuple[Array, Array], value: Array) -> tuple[Array, tuple[Array, Array]]:
+    def update(self, memory: tuple[Array, Array], value: Array, ctx: Context) -> tuple[Array, tuple[Array, Array]]:
         """The old value, in its unit and shape."""
         past, delay = memory
         past = jnp.concatenate([value[None], past[:-1]])
@@ -159,11 +141,11 @@ class History(_Remembering):
         if self.length < 1:
             raise InvalidConfigError(f"History.length is {self.length}; it must be at least 1.")
 
-    def begin(self, value: Array, ctx: Context) -> Array:
+    def remember(self, value: Array, ctx: Context) -> Array:
         """Past values."""
         return _repeated(value, self.length)
 
-    def update(self, memory: Array, value: Array) -> tuple[Array, Array]:
+    def update(self, memory: Array, value: Array, ctx: Context) -> tuple[Array, Array]:
         """(length, ...), in the quantity's unit."""
         past = jnp.concatenate([memory[1:], value[None]])
         return past, past
@@ -188,12 +170,12 @@ class Smoothed(_Remembering):
                 f"Smoothed has lags from {self.low} to {self.high}; it must be 0 <= low <= high < 1."
             )
 
-    def begin(self, value: Array, ctx: Context) -> tuple[Array, Array]:
+    def remember(self, value: Array, ctx: Context) -> tuple[Array, Array]:
         """The filter's last value, and the lag."""
         value = value.astype(_float_type(value))
         return value, jax.random.uniform(ctx.key, (), value.dtype, self.low, self.high)
 
-    def update(self, memory: tuple[Array, Array], value: Array) -> tuple[Array, tuple[Array, Array]]:
+    def update(self, memory: tuple[Array, Array], value: Array, ctx: Context) -> tuple[Array, tuple[Array, Array]]:
         """The filter's value, in the quantity's unit and shape."""
         last, lag = memory
         last = lag * last + (1 - lag) * value
@@ -216,12 +198,12 @@ class Tilted(_Remembering):
     def __post_init__(self) -> None:
         check_scale("Tilted", self.spread)
 
-    def begin(self, value: Vector, ctx: Context) -> Float[Array, "4"]:
+    def remember(self, value: Vector, ctx: Context) -> Float[Array, "4"]:
         """The sensor's orientation in the frame of the vectors."""
         angles = scale_at(self.spread, ctx.level) * jax.random.normal(ctx.key, (3,), value.dtype)
         return rotations.from_rotation_vector(angles)
 
-    def update(self, memory: Float[Array, "4"], value: Vector) -> tuple[Vector, Array]:
+    def update(self, memory: Float[Array, "4"], value: Vector, ctx: Context) -> tuple[Vector, Array]:
         """(..., 3), in the quantity's unit and of its length."""
         return rotations.rotate_back(jnp.broadcast_to(memory, (*value.shape[:-1], 4)), value), memory
 
@@ -237,23 +219,6 @@ class Affine(Wrapper):
     def change(self, value: Array, ctx: Context) -> Array:
         """In the value's shape."""
         return self.factor * value + self.offset
-
-
-@dataclass(frozen=True)
-class Clipped(Wrapper):
-    """A quantity within [low, high], as of a sensor that saturates."""
-
-    quantity: Quantity
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise InvalidConfigError(f"Clipped has low {self.low} and high {self.high}; low must not be above high.")
-
-    def change(self, value: Array, ctx: Context) -> Array:
-        """In the value's unit and shape."""
-        return jnp.clip(value, self.low, self.high)
 
 
 def _repeated(value: Array, times: int) -> Array:

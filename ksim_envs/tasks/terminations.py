@@ -3,12 +3,12 @@
 There are few, because a termination is a quantity beyond its bounds. Those of ksim are:
 
     NotUpright                     Outside(Inclination(), high=radians)
-    PitchTooGreat, RollTooGreat    Outside(Pitch(), low=-radians, high=radians), likewise Roll
-    MinimumHeight, BadZ            Outside(BaseHeight(), low=Ramp(0.3, 0.6), high=3.0)
-    TerrainBadZ, Fall              Outside(HeightAboveLowest(feet), low=0.35)
-    BadVelocity, HighRootVelocity  Outside(Norm(BaseLinearVelocity()), high=100.0)
+    PitchTooGreat, RollTooGreat    Outside(RollPitchYaw("xy"), low=-radians, high=radians)
+    MinimumHeight, BadZ            Outside(HeightAboveGround(), low=Ramp(0.3, 0.6), high=3.0)
+    TerrainBadZ, Fall              Outside(HeightAboveGround(ground=Lowest(BodyPositions(feet))), low=0.35)
+    BadVelocity, HighRootVelocity  Outside(Reduced(BaseLinearVelocity(), "norm"), high=100.0)
     FastAcceleration, HighVelocity Outside(BodyVelocities("*"), low=-100.0, high=100.0)
-    FarFromOrigin                  Outside(Norm(BasePosition()), high=10.0)
+    FarFromOrigin                  Outside(Reduced(BasePosition(), "norm"), high=10.0)
     EpisodeLength                  Outside(Time(), high=24.0)
     IllegalContact                 Contact(("head", "chest"), depth=0.001)
 

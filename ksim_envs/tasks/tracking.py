@@ -14,8 +14,8 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.tasks.base_motion import BaseAngularVelocity, BaseLinearVelocity
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.frames import axis_indices, into_heading, rotate
 from ksim_envs.tasks.measures import Error, Target, as_quantity, check_positive, check_shapes
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Combination, Quantity
@@ -116,48 +116,6 @@ class Tracking(Combination):
 
 
 @dataclass(frozen=True)
-class HeadingVelocity:
-    """Velocity of the floating base along `axes` of its heading frame (ahead, left, up), in m/s.
-
-    The heading is that of the base, or that of a quaternion commanded under the name `heading`.
-
-    ksim: LinearVelocity, OffAxisVelocity, Upright, LinearVelocityPenalty, HeadingVelocity, Joystick
-    """
-
-    axes: str = "xyz"
-    heading: str | None = None
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "*axes"]:
-        """One for each axis; a scalar for one axis."""
-        qpos, qvel, _ = ctx.model.root()
-        quat = ctx.command(self.heading) if self.heading else view.qpos[qpos + 3 : qpos + 7]
-        return _along(self.axes, into_heading(view.qvel[qvel : qvel + 3], quat))
-
-
-@dataclass(frozen=True)
-class HeadingRotation:
-    """Angular velocity of the floating base about `axes` of its heading frame (roll, pitch, yaw rate), in rad/s.
-
-    MuJoCo gives that of a free joint in the body's frame; it is turned once, into the world's, and then by the heading.
-
-    ksim: AngularVelocity, OffAxisVelocity, Upright, NoRoll, AngularVelocityPenalty, XYAngularVelocity, Joystick
-    """
-
-    axes: str = "xyz"
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "*axes"]:
-        """One for each axis; a scalar for one axis."""
-        qpos, qvel, _ = ctx.model.root()
-        quat = view.qpos[qpos + 3 : qpos + 7]
-        return _along(self.axes, into_heading(rotate(view.qvel[qvel + 3 : qvel + 6], quat), quat))
-
-
-def _along(axes: str, vector: Array) -> Array:
-    chosen = vector[jnp.array(axis_indices(axes))]
-    return chosen[0] if len(axes) == 1 else chosen
-
-
-@dataclass(frozen=True)
 class Rests:
     """Whether the floating base moves slower than `linear` m/s over the ground, and turns slower than `angular` rad/s.
 
@@ -171,8 +129,8 @@ class Rests:
 
     def __call__(self, view: View, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool."""
-        speed = jnp.linalg.norm(HeadingVelocity("xy")(view, ctx))
-        return (speed < self.linear) & (jnp.abs(HeadingRotation("z")(view, ctx)) < self.angular)
+        speed = jnp.linalg.norm(BaseLinearVelocity("heading", "xy")(view, ctx))
+        return (speed < self.linear) & (jnp.abs(BaseAngularVelocity("heading", "z")(view, ctx)) < self.angular)
 
 
 @dataclass(frozen=True)

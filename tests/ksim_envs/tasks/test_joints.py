@@ -7,7 +7,7 @@ import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.tasks.context import Model
-from ksim_envs.tasks.joints import ActuatorForce, JointAcceleration, JointPosition, JointVelocity, LastAction
+from ksim_envs.tasks.joints import Action, ActuatorForce, JointAcceleration, JointPosition, JointVelocity
 from tests.ksim_envs.tasks.by_hand import context, view
 
 STATE = view(qpos=[4, 5], qvel=[6, 7], qacc=[8, 9], actuator_force=[10, 11])
@@ -35,9 +35,9 @@ WITH_BALLS = """
         (JointPosition(("hinge", "slide")), [4.75, 4.5]),
         (JointVelocity("hinge"), [7]),
         (JointAcceleration(), [8, 9]),
-        (LastAction(), [0.25, -0.5]),
-        (LastAction(start=1), [-0.5]),
-        (LastAction(stop=1), [0.25]),
+        (Action(), [0.25, -0.5]),
+        (Action(start=1), [-0.5]),
+        (Action(stop=1), [0.25]),
     ],
     ids=repr,
 )

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
+from ksim_envs.tasks.joints import Action
 from ksim_envs.tasks.measures import (
     REDUCTIONS,
-    Action,
     Clipped,
     CommandAbove,
     Commanded,

@@ -7,6 +7,7 @@ import pytest
 
 from ksim_envs.errors import UnknownNameError
 from ksim_envs.tasks.context import Model
+from ksim_envs.tasks.measures import Reduced
 from ksim_envs.tasks.observations import (
     BodyOffset,
     BodyPosition,
@@ -17,7 +18,6 @@ from ksim_envs.tasks.observations import (
     DistanceFromOrigin,
     Field,
     MassCenterVelocity,
-    Norm,
     Sensor,
     Sine,
     SiteHeight,
@@ -49,8 +49,8 @@ CASES = [
     (BodyOffset("cart", "pole"), {"xpos": BODIES}, [4, 5, 8]),
     (BodyOffset("pole", "cart", axes=2), {"xpos": BODIES}, [-4, -5]),
     (Time(), {"time": 2.5}, 2.5),
-    (Norm(Field("qvel")), {"qvel": [3, -4]}, 5),
-    (Norm(Field("xpos", start=1)), {"xpos": BODIES}, np.sqrt(14 + 25 + 49 + 121)),
+    (Reduced(Field("qvel"), "norm"), {"qvel": [3, -4]}, 5),
+    (Reduced(Field("xpos", start=1), "norm"), {"xpos": BODIES}, np.sqrt(14 + 25 + 49 + 121)),
 ]
 
 

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
+from ksim_envs.tasks.base_motion import RollPitchYaw
 from ksim_envs.tasks.context import Model
-from ksim_envs.tasks.measures import Action, Reduced
+from ksim_envs.tasks.joints import Action, JointPosition, JointVelocity
+from ksim_envs.tasks.measures import Reduced
 from ksim_envs.tasks.observations import BodyPosition, Coordinate, Field
 from ksim_envs.tasks.posture import (
     Alignment,
     BeyondLimits,
-    Clearance,
     HeadingAlignment,
-    JointAngles,
+    HeightAboveGround,
     JointAsymmetry,
     JointDeviation,
-    JointSpeeds,
     Lowest,
-    RollPitch,
+    MassCenterDistance,
     RotationAngle,
-    SupportOffset,
     Symmetry,
     TooClose,
 )
@@ -50,10 +49,10 @@ QPOS = [2, -1, 5, 1, 0, 0, 0]
 @pytest.mark.parametrize(
     ("term", "expected"),
     [
-        (JointAngles(), [2, -1, 5]),  # the ball has no angle
-        (JointAngles(("free_turning", "left_*")), [5, 2]),
-        (JointSpeeds(), [0.1, 0.2, 0.3]),
-        (JointSpeeds("right_a"), [0.2]),
+        (JointPosition(measured=False), [2, -1, 5]),  # the ball has no angle
+        (JointPosition(("free_turning", "left_*"), measured=False), [5, 2]),
+        (JointVelocity(), [0.1, 0.2, 0.3]),
+        (JointVelocity("right_a"), [0.2]),
         (JointDeviation(), [1.5, -0.5, 5]),
         (JointDeviation(("right_a", "left_a"), targets=(1.0, 2.0)), [-2, 0]),
         (JointDeviation("*_a", targets="home"), [1, -3]),
@@ -71,8 +70,8 @@ def test_joints_of_a_robot_with_a_fixed_base(term, expected):
 def test_joints_of_a_robot_with_a_floating_base():
     seen = view(qpos=[9, 9, 9, *UPRIGHT, 1, 2, 3, 4], qvel=[9] * 6 + [5, 6, 7, 8])
     ctx = context(model=FLOATING)
-    assert first_value(JointAngles("right_*"), seen, ctx).tolist() == [3, 4]
-    assert first_value(JointSpeeds(), seen, ctx).tolist() == [5, 6, 7, 8]
+    assert first_value(JointPosition("right_*", measured=False), seen, ctx).tolist() == [3, 4]
+    assert first_value(JointVelocity(), seen, ctx).tolist() == [5, 6, 7, 8]
     assert first_value(JointDeviation("left_*"), seen, ctx).tolist() == [1, 2]
 
 
@@ -116,11 +115,11 @@ def test_symmetry_pays_for_the_other_side_of_the_average():
 @pytest.mark.parametrize(
     ("term", "quat", "expected"),
     [
-        (RollPitch(), UPRIGHT, [0, 0]),
-        (RollPitch(), TURNED, [0, 0]),
-        (RollPitch(), ROLLED, [np.pi / 2, 0]),
-        (RollPitch("x"), ROLLED, np.pi / 2),
-        (RollPitch("y"), [np.cos(0.2), 0, np.sin(0.2), 0], 0.4),
+        (RollPitchYaw("xy"), UPRIGHT, [0, 0]),
+        (RollPitchYaw("xy"), TURNED, [0, 0]),
+        (RollPitchYaw("xy"), ROLLED, [np.pi / 2, 0]),
+        (RollPitchYaw("x"), ROLLED, np.pi / 2),
+        (RollPitchYaw("y"), [np.cos(0.2), 0, np.sin(0.2), 0], 0.4),
         (HeadingAlignment((HALF, 0.0, 0.0, HALF)), TURNED, 1),
         (HeadingAlignment((1.0, 0.0, 0.0, 0.0)), TURNED, 0),
         (HeadingAlignment((0.0, 0.0, 0.0, 1.0)), UPRIGHT, -1),
@@ -159,19 +158,20 @@ def test_a_measure_of_two_feet_is_one_number_per_step():
 @pytest.mark.parametrize(
     ("term", "expected"),
     [
-        (Clearance(Field("xpos"), 0.5), [-0.5, 0.5, 2.5]),
-        (Clearance(Field("xpos"), Field("qpos")), [-1, -1, 0]),  # each above its own ground
-        (Clearance(BodyPosition("pole"), Lowest(Field("xpos", start=1))), 2),
+        (HeightAboveGround(Field("xpos"), 0.5), [-0.5, 0.5, 2.5]),
+        (HeightAboveGround(Field("xpos"), Field("qpos")), [-1, -1, 0]),  # each above its own ground
+        (HeightAboveGround(BodyPosition("pole"), Lowest(Field("xpos", start=1))), 2),
         (Lowest(Field("xpos")), 0),
         (TooClose(Field("xpos"), 1.4), 0),
         (TooClose(Field("xpos"), 1.5), 1),  # the first two are sqrt(2) apart
-        (SupportOffset(Field("xpos", start=1)), 5),
+        (MassCenterDistance(Field("xpos", start=1)), 5),
+        (MassCenterDistance(Field("xpos", start=1), body="pole"), np.hypot(0.5, 1)),
     ],
     ids=repr,
 )
 def test_heights_and_distances(term, expected):
     seen = view(
-        xpos=[[0, 0, 0], [1, 0, 1], [0, 4, 3]], qpos=[1, 2, 3], subtree_com=[[3.5, -2, 99], [0, 0, 0], [0, 0, 0]]
+        xpos=[[0, 0, 0], [1, 0, 1], [0, 4, 3]], qpos=[1, 2, 3], subtree_com=[[3.5, -2, 99], [1, 1, 0], [9, 9, 9]]
     )
     np.testing.assert_allclose(first_value(term, seen, context()), expected, rtol=1e-6)
 
@@ -184,7 +184,7 @@ def test_the_support_offset_is_that_of_c_mujocos_mass_centre():
     center = masses @ data.xipos / masses.sum()
     expected = np.linalg.norm(center[:2] - data.site_xpos.mean(axis=0)[:2])
     seen = view(site_xpos=data.site_xpos, subtree_com=data.subtree_com)
-    found = first_value(SupportOffset(biped.Soles()), seen, context(model=FLOATING))
+    found = first_value(MassCenterDistance(biped.Soles()), seen, context(model=FLOATING))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert expected > 0.01
 
@@ -201,13 +201,14 @@ ONE_POINT = Field("xpos", start=2)
         lambda: first_value(JointDeviation("*_a", targets=(1.0,)), view(qpos=QPOS), context(model=ARM)),
         lambda: first_value(JointDeviation("*_a", weights=(1.0,)), view(qpos=QPOS), context(model=ARM)),
         lambda: first_value(JointDeviation(targets="hom"), view(qpos=QPOS), context(model=ARM)),
-        lambda: first_value(JointAngles("ball"), view(qpos=QPOS), context(model=ARM)),
+        lambda: first_value(JointPosition("ball", measured=False), view(qpos=QPOS), context(model=ARM)),
         lambda: first_value(JointAsymmetry("*_a", "right_a"), view(qpos=QPOS), context(model=ARM)),
         lambda: first_value(BeyondLimits("*_a", position=Coordinate(0)), view(qpos=QPOS), context(model=ARM)),
         lambda: first_value(Alignment("pole", axis=(0.0, 0.0, 0.0)), view(xquat=[UPRIGHT] * 3), context()),
         lambda: first_value(TooClose(ONE_POINT, 1.0), view(xpos=[[0, 0, 0]] * 3), context()),
-        lambda: first_value(RollPitch("z"), view(qpos=[0] * 11), context(model=FLOATING)),
-        lambda: first_value(RollPitch(), view(qpos=[0, 0]), context()),
+        lambda: first_value(HeightAboveGround(), view(qpos=[0, 0]), context()),
+        lambda: first_value(MassCenterDistance(ONE_POINT, body="pol"), view(xpos=[[0, 0, 0]] * 3), context()),
+        lambda: first_value(RollPitchYaw("xy"), view(qpos=[0, 0]), context()),
         lambda: first_value(HeadingAlignment((1.0, 0.0, 0.0, 0.0)), view(qpos=[0, 0]), context()),
     ],
 )

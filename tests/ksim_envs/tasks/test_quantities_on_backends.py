@@ -16,29 +16,26 @@ from ksim_envs.core import Autoreset, make_core
 from ksim_envs.tasks.base_motion import (
     BaseAngularAcceleration,
     BaseAngularVelocity,
-    BaseHeight,
     BaseLinearAcceleration,
     BaseLinearVelocity,
     BaseOrientation,
     BasePosition,
     Inclination,
-    Pitch,
     ProjectedGravity,
-    Roll,
-    Yaw,
+    RollPitchYaw,
 )
 from ksim_envs.tasks.bodies import (
     BodyOrientations,
     BodyPositions,
     BodyVelocities,
-    HeightAboveLowest,
-    MassCenterDistance,
     SiteOrientations,
     SitePositions,
 )
 from ksim_envs.tasks.contacts import Contact, FeetContact, FeetForce, FeetTorque
-from ksim_envs.tasks.joints import ActuatorForce, JointAcceleration, JointPosition, JointVelocity, LastAction
-from ksim_envs.tasks.observations import Field, Norm, Sensor, Time
+from ksim_envs.tasks.joints import Action, ActuatorForce, JointAcceleration, JointPosition, JointVelocity
+from ksim_envs.tasks.measures import Reduced
+from ksim_envs.tasks.observations import BodyPosition, Field, Sensor, Time
+from ksim_envs.tasks.posture import HeightAboveGround, Lowest, MassCenterDistance
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.sensing import Bias, Delayed, History, Noise, Smoothed, Tilted
 from ksim_envs.tasks.task import Task
@@ -141,25 +138,25 @@ ARE = {
         BaseAngularAcceleration("world"),
         lambda m: m.data.xmat[m.body("torso")].reshape(3, 3) @ m.data.qacc[3:6],
     ),
-    "base height": (BaseHeight(), lambda m: m.qpos[2]),
-    "base height above a floor": (BaseHeight(floor=0.5), lambda m: m.qpos[2] - 0.5),
+    "base height": (HeightAboveGround(), lambda m: m.qpos[2]),
+    "base height above a floor": (HeightAboveGround(ground=0.5), lambda m: m.qpos[2] - 0.5),
     "gravity of the base": (ProjectedGravity(), lambda m: -m.base()[2]),
     "gravity of the imu": (ProjectedGravity(Sensor("imu_quat")), lambda m: -m.data.site_xmat[0].reshape(3, 3)[2]),
     "inclination": (Inclination(), lambda m: np.arccos(m.base()[2, 2])),
-    "yaw": (Yaw(), lambda m: angles(m.base())[0]),
-    "pitch": (Pitch(), lambda m: angles(m.base())[1]),
-    "roll": (Roll(), lambda m: angles(m.base())[2]),
+    "yaw": (RollPitchYaw("z"), lambda m: angles(m.base())[0]),
+    "pitch": (RollPitchYaw("y"), lambda m: angles(m.base())[1]),
+    "roll": (RollPitchYaw("x"), lambda m: angles(m.base())[2]),
     "joint position": (JointPosition(), lambda m: m.qpos[7:]),
     "joint position of two": (JointPosition(("right_hip", "left_ankle")), lambda m: m.qpos[[9, 8]]),
     "joint position, relative": (JointPosition(relative=True), lambda m: m.qpos[7:] - m.model.qpos0[7:]),
     "joint velocity": (JointVelocity("right_*"), lambda m: m.qvel[8:]),
     "joint acceleration": (JointAcceleration(), lambda m: m.data.qacc[6:]),
     "actuator force": (ActuatorForce(), lambda m: m.data.actuator_force),
-    "last action": (LastAction(start=1), lambda m: m.action[1:]),
+    "last action": (Action(start=1), lambda m: m.action[1:]),
     "sensor": (Sensor("imu_gyro"), lambda m: m.data.sensor("imu_gyro").data),
     "time": (Time(), lambda m: 0.004 * m.step),
     "inertia": (Field("cinert", start=1), lambda m: m.data.cinert[1:]),
-    "speed": (Norm(BaseLinearVelocity()), lambda m: np.sqrt((m.qvel[:3] ** 2).sum())),
+    "speed": (Reduced(BaseLinearVelocity(), "norm"), lambda m: np.sqrt((m.qvel[:3] ** 2).sum())),
     "body positions": (BodyPositions(FEET), lambda m: m.data.xpos[[m.body(foot) for foot in FEET]]),
     "feet seen from the base": (
         BodyPositions(FEET, origin="torso", frame="body"),
@@ -180,11 +177,11 @@ ARE = {
     ),
     "body velocities": (BodyVelocities(FEET), lambda m: np.stack([m.velocity(foot) for foot in FEET])),
     "height above the lowest": (
-        HeightAboveLowest(FEET),
+        HeightAboveGround(BodyPosition("torso"), Lowest(BodyPositions(FEET))),
         lambda m: m.data.xpos[1, 2] - min(m.data.xpos[m.body(foot), 2] for foot in FEET),
     ),
     "mass centre distance": (
-        MassCenterDistance(FEET),
+        MassCenterDistance(BodyPositions(FEET)),
         lambda m: np.linalg.norm(
             (m.data.subtree_com[1] - np.mean([m.data.xpos[m.body(foot)] for foot in FEET], axis=0))[:2]
         ),
@@ -213,7 +210,7 @@ ARE = {
     ),
     "upside down": (Outside(Inclination(), high=1.5), lambda m: np.arccos(m.base()[2, 2]) >= 1.5),
     "fallen": (
-        Outside(HeightAboveLowest(FEET), low=0.3),
+        Outside(HeightAboveGround(BodyPosition("torso"), Lowest(BodyPositions(FEET))), low=0.3),
         lambda m: m.data.xpos[1, 2] - min(m.data.xpos[m.body(foot), 2] for foot in FEET) <= 0.3,
     ),
 }

@@ -5,7 +5,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ksim_envs.errors import UnknownNameError
+from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.tasks import rotations
 
 RANDOM = np.random.default_rng(0)
@@ -108,3 +108,31 @@ def test_the_heading_leaves_out_pitch_and_roll():
 def test_a_misspelt_frame_gets_the_near_miss():
     with pytest.raises(UnknownNameError, match="no frame 'wrold'. Did you mean 'world'"):
         rotations.check_frame("wrold")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "angle"),
+    [
+        ([1, 0, 0, 0], [1, 0, 0, 0], 0),
+        ([1, 0, 0, 0], [-1, 0, 0, 0], 0),  # the same rotation
+        ([1, 0, 0, 0], [HALF, 0, HALF, 0], np.pi / 2),
+        ([HALF, 0, 0, HALF], [HALF, 0, 0, -HALF], np.pi),
+        ([np.cos(0.15), 0, 0, np.sin(0.15)], [np.cos(0.2), 0, 0, -np.sin(0.2)], 0.7),
+        (
+            [np.cos(0.1), np.sin(0.1), 0, 0],
+            [np.cos(0.10005), np.sin(0.10005), 0, 0],
+            1e-4,
+        ),  # where the arc cosine knows no difference
+    ],
+)
+def test_the_angle_between_two_orientations(one, other, angle):
+    found = rotations.angle_between(jnp.asarray(one, jnp.float32), jnp.asarray(other, jnp.float32))
+    np.testing.assert_allclose(found, angle, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", ["", "w", "xx", "xyzw"])
+def test_axes_are_named_each_once(axes):
+    with pytest.raises(InvalidConfigError, match="one or more of x, y and z"):
+        rotations.axis_indices(axes)
+    assert rotations.along("zx", jnp.array([1.0, 2.0, 3.0])).tolist() == [3, 1]
+    assert rotations.along("y", jnp.array([1.0, 2.0, 3.0])) == 2

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
+from ksim_envs.tasks.measures import Clipped
 from ksim_envs.tasks.observations import Field
 from ksim_envs.tasks.scales import Ramp
-from ksim_envs.tasks.sensing import Affine, Bias, Clipped, Delayed, History, Noise, Smoothed, Tilted
+from ksim_envs.tasks.sensing import Affine, Bias, Delayed, History, Noise, Smoothed, Tilted
 from ksim_envs.tasks.terms import call, init
 from tests.ksim_envs.tasks.by_hand import context, unchecked_types, view
 

@@ -7,7 +7,8 @@ import pytest
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Model
-from ksim_envs.tasks.measures import Action, Reduced
+from ksim_envs.tasks.joints import Action
+from ksim_envs.tasks.measures import Reduced
 from ksim_envs.tasks.observations import Coordinate
 from ksim_envs.tasks.rewards import Cost
 from ksim_envs.tasks.smoothness import Difference, JointPower, LinkVelocity, RelativeForce, Unreachable

@@ -6,21 +6,12 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
+from ksim_envs.tasks.base_motion import BaseAngularVelocity, BaseLinearVelocity
 from ksim_envs.tasks.context import Model
 from ksim_envs.tasks.measures import Commanded, Reduced, When
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.scales import Ramp
-from ksim_envs.tasks.tracking import (
-    DirectionError,
-    Gaussian,
-    HeadingRotation,
-    HeadingVelocity,
-    Laplace,
-    Rests,
-    SameSign,
-    Tracking,
-    Triangle,
-)
+from ksim_envs.tasks.tracking import DirectionError, Gaussian, Laplace, Rests, SameSign, Tracking, Triangle
 from tests.ksim_envs.tasks import biped
 from tests.ksim_envs.tasks.by_hand import context, first_value, view
 
@@ -82,14 +73,22 @@ def test_tracking_is_that_computed_by_hand(term, expected):
 @pytest.mark.parametrize(
     ("term", "seen", "expected"),
     [
-        (HeadingVelocity(), base(TURNED, linear=(0, 2, 0.5)), [2, 0, 0.5]),
-        (HeadingVelocity("xy"), base(TURNED, linear=(1, 2, 0.5)), [2, -1]),
-        (HeadingVelocity("z"), base(ROLLED, linear=(0, 2, 0.5)), 0.5),  # up in the world, however the body leans
-        (HeadingVelocity("y"), base(ROLLED, linear=(0, 2, 0.5)), 2),
-        (HeadingVelocity("xy", heading="start"), base(TURNED, linear=(0, 2, 0.5)), [0, 2]),
-        (HeadingRotation(), base(TURNED, angular=(1, 2, 3)), [1, 2, 3]),
-        (HeadingRotation("z"), base(ROLLED, angular=(0, 1, 0)), 1),  # about the body's y axis, which points up
-        (HeadingRotation("xy"), base(ROLLED, angular=(1, 0, 3)), [1, -3]),
+        (BaseLinearVelocity("heading"), base(TURNED, linear=(0, 2, 0.5)), [2, 0, 0.5]),
+        (BaseLinearVelocity("heading", "xy"), base(TURNED, linear=(1, 2, 0.5)), [2, -1]),
+        (
+            BaseLinearVelocity("heading", "z"),
+            base(ROLLED, linear=(0, 2, 0.5)),
+            0.5,
+        ),  # up in the world, however the body leans
+        (BaseLinearVelocity("heading", "y"), base(ROLLED, linear=(0, 2, 0.5)), 2),
+        (BaseLinearVelocity("heading", "xy", heading="start"), base(TURNED, linear=(0, 2, 0.5)), [0, 2]),
+        (BaseAngularVelocity("heading"), base(TURNED, angular=(1, 2, 3)), [1, 2, 3]),
+        (
+            BaseAngularVelocity("heading", "z"),
+            base(ROLLED, angular=(0, 1, 0)),
+            1,
+        ),  # about the body's y axis, which points up
+        (BaseAngularVelocity("heading", "xy"), base(ROLLED, angular=(1, 0, 3)), [1, -3]),
     ],
 )
 def test_velocities_are_seen_from_the_heading(term, seen, expected):
@@ -112,12 +111,12 @@ def test_velocities_are_those_of_c_mujoco(seed):
     ahead = data.xmat[1].reshape(3, 3)[:2, 0] / np.linalg.norm(data.xmat[1].reshape(3, 3)[:2, 0])
     to_heading = np.array([[ahead[0], ahead[1], 0], [-ahead[1], ahead[0], 0], [0, 0, 1]])
     seen = view(qpos=data.qpos, qvel=data.qvel)
-    np.testing.assert_allclose(value(HeadingRotation(), seen), to_heading @ twist[:3], atol=1e-5)
-    np.testing.assert_allclose(value(HeadingVelocity(), seen), to_heading @ twist[3:], atol=1e-5)
+    np.testing.assert_allclose(value(BaseAngularVelocity("heading"), seen), to_heading @ twist[:3], atol=1e-5)
+    np.testing.assert_allclose(value(BaseLinearVelocity("heading"), seen), to_heading @ twist[3:], atol=1e-5)
 
 
 def test_off_axis_motion_is_vertical_speed_roll_and_pitch_rate_but_not_yaw_rate():
-    terms = Tracking(1.0, HeadingVelocity("z")), Tracking(1.0, HeadingRotation("xy"))
+    terms = Tracking(1.0, BaseLinearVelocity("heading", "z")), Tracking(1.0, BaseAngularVelocity("heading", "xy"))
     spinning, rising = base(angular=(0, 0, 3), linear=(1, 1, 0)), base(linear=(0, 0, 0.25))
     rolling, pitching = base(angular=(0.25, 0, 0)), base(angular=(0, 0.25, 0))
     E = np.exp(-0.5)  # noqa: N806
@@ -167,13 +166,15 @@ def test_signs_agree_disagree_or_are_too_small_to_count(rate, target, expected):
 def test_a_joystick_is_followed_in_parts():
     ahead = {"joystick": jnp.array([1.0, 0.0, 0.5])}
     seen = base(TURNED, linear=(0, 1, 0), angular=(0, 0, 0.25))
-    walks = Tracking(1.0, HeadingVelocity("xy"), Commanded("joystick", (0, 2)))
-    turns = Tracking(1.0, HeadingRotation("z"), Commanded("joystick", 2))
+    walks = Tracking(1.0, BaseLinearVelocity("heading", "xy"), Commanded("joystick", (0, 2)))
+    turns = Tracking(1.0, BaseAngularVelocity("heading", "z"), Commanded("joystick", 2))
     assert value(walks, seen, commands=ahead) == 1
     np.testing.assert_allclose(value(turns, seen, commands=ahead), np.exp(-0.5), rtol=1e-6)
 
 
-@pytest.mark.parametrize("term", [HeadingVelocity(), HeadingRotation(), Rests(1.0, 1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "term", [BaseLinearVelocity("heading"), BaseAngularVelocity("heading"), Rests(1.0, 1.0)], ids=repr
+)
 def test_a_fixed_base_has_no_heading(term):
     with pytest.raises(InvalidConfigError, match="no free joint"):
         first_value(term, view(qpos=[0, 0], qvel=[0, 0]), context())
@@ -189,9 +190,9 @@ def test_a_fixed_base_has_no_heading(term):
         lambda: Triangle(0.0),
         lambda: Tracking(-1.0, Coordinate(0)),
         lambda: Tracking(1.0, Coordinate(0), over="mean"),
-        lambda: value(HeadingVelocity("yaw"), base()),
-        lambda: value(DirectionError(HeadingVelocity(), (1.0, 0.0)), base()),
-        lambda: value(SameSign(HeadingVelocity("xy"), (1.0,), 0.1), base()),
+        lambda: BaseLinearVelocity("heading", axes="yaw"),
+        lambda: value(DirectionError(BaseLinearVelocity("heading"), (1.0, 0.0)), base()),
+        lambda: value(SameSign(BaseLinearVelocity("heading", "xy"), (1.0,), 0.1), base()),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong):
