@@ -102,7 +102,9 @@ def evaluate(
             num_threads=config.num_threads,
         )
         evaluation = Evaluator(core, seed, REPORT_STREAM)(policy.state)
-    final_table({name: f"{value:,.1f}" for name, value in evaluation.metrics().items()})
+    final_table(
+        {name: f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}" for name, value in evaluation.metrics().items()}
+    )
     return 0
 
 

@@ -23,7 +23,7 @@ from ksim_envs.tasks.contacts import FeetContact
 from ksim_envs.tasks.events import LinearPush
 from ksim_envs.tasks.gait import PhaseCircle, Slip, SwingHeight
 from ksim_envs.tasks.joints import Action, JointPosition, JointVelocity
-from ksim_envs.tasks.measures import CommandAbove, Commanded, Reduced
+from ksim_envs.tasks.measures import CommandAbove, Commanded, Error, Reduced
 from ksim_envs.tasks.motion_commands import GaitPhase
 from ksim_envs.tasks.posture import BeyondLimits, HeightAboveGround, JointDeviation
 from ksim_envs.tasks.randomizers import ActionLatency, EncoderOffset, PositionGain, VelocityGain
@@ -41,6 +41,8 @@ LONGEST_LATENCY = 0.01
 """s between an action and its arrival at the motors."""
 FEET = ("left_foot", "right_foot")
 """Sites."""
+PLANAR = BaseLinearVelocity("heading", "xy")
+TURN = BaseAngularVelocity("heading", "z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def standing(robot: Robot, style: Style) -> Task:
         },
         rewards={
             "reward_alive": Alive(1.0),
-            "reward_still": Tracking(1.0, BaseLinearVelocity("heading", "xy"), 0.0, Gaussian(0.25), over="norm"),
+            "reward_still": Tracking(1.0, PLANAR, 0.0, Gaussian(0.25), over="norm"),
             "reward_pose": Tracking(1.0, JointDeviation("*", robot.start), 0.0, Gaussian(0.5)),
             **costs(robot),
         },
@@ -114,7 +116,7 @@ def standing(robot: Robot, style: Style) -> Task:
             "encoders": EncoderOffset(spread=0.02),
             "latency": ActionLatency(high=LONGEST_LATENCY),
         },
-        metrics={"base_height": HeightAboveGround(), "base_velocity": BaseLinearVelocity("heading", "xy")},
+        metrics={"base_height": HeightAboveGround(), "base_velocity": PLANAR},
     )
 
 
@@ -140,6 +142,11 @@ def walking(robot: Robot, style: Style) -> Task:
     return replace(
         stand,
         episode_length=500,
+        metrics={
+            **stand.metrics,
+            "velocity_error": Reduced(Error(PLANAR, Commanded("velocity", (0, 2))), "norm"),
+            "turn_error": Reduced(Error(TURN, Commanded("velocity", 2)), "norm"),
+        },
         commands={
             "velocity": Held(Uniform(style.slowest, style.fastest), interval=(3.0, 6.0), zero_probability=0.1),
             "gait": GaitPhase(style.period, when=CommandAbove("velocity", 0.05)),
@@ -147,10 +154,8 @@ def walking(robot: Robot, style: Style) -> Task:
         observations={**stand.observations, **clock},
         privileged={**stand.privileged, **clock},
         rewards={
-            "reward_velocity": Tracking(
-                2.0, BaseLinearVelocity("heading", "xy"), Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"
-            ),
-            "reward_turn": Tracking(1.0, BaseAngularVelocity("heading", "z"), Commanded("velocity", 2), Gaussian(0.4)),
+            "reward_velocity": Tracking(2.0, PLANAR, Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"),
+            "reward_turn": Tracking(1.0, TURN, Commanded("velocity", 2), Gaussian(0.4)),
             "reward_gait": Tracking(1.0, heights, swing, Gaussian(0.3 * style.swing_height)),
             **rewards,
             "cost_pose": Cost(0.1, Reduced(JointDeviation("*", robot.start), "sum_square")),

@@ -1,5 +1,7 @@
 """Evaluations: what they count, and that Gymnasium's own env agrees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from ksim_envs import get_task
 from ksim_envs.core import make_core, root_key
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
+from ksim_envs.tasks.measures import Constant
+from ksim_envs.tasks.observations import Coordinate, Field
 
 TASK = "ksim/InvertedPendulum-v0"
 
@@ -31,7 +35,7 @@ def test_each_env_counts_one_episode(core, policy):
     evaluation = Evaluator(core, 0)(policy)
     assert evaluation.return_E.shape == (16,)
     np.testing.assert_array_equal(evaluation.return_E, evaluation.length_E - 1)  # 1 for each step but the last
-    assert evaluation.metrics()["num_diverged"] == 0
+    assert (evaluation.metrics()["num_diverged"], evaluation.metrics()["terminated_share"]) == (0, 1)
     assert len(set(evaluation.length_E)) > 1
 
 
@@ -49,14 +53,26 @@ def test_gymnasium_agrees(core, policy):
 
 def test_diverged_episodes_do_not_count_as_returns():
     evaluation = Evaluation(
-        return_E=np.array([1.0, 3.0, 1e6]), length_E=np.array([10, 20, 1]), diverged_E=np.array([False, False, True])
+        return_E=np.array([1.0, 3.0, 1e6]),
+        length_E=np.array([10, 20, 1]),
+        terminated_E=np.array([True, False, False]),
+        diverged_E=np.array([False, False, True]),
+        metric_E={"speed": np.array([0.5, 1.5, 99.0])},
     )
     metrics = evaluation.metrics()
     assert (metrics["return_mean"], metrics["return_max"], metrics["length_mean"]) == (2.0, 3.0, 15.0)
-    assert metrics["num_diverged"] == 1
-    assert np.isnan(
-        Evaluation(return_E=np.ones(1), length_E=np.ones(1), diverged_E=np.ones(1, bool)).metrics()["return_mean"]
-    )
+    assert (metrics["num_diverged"], metrics["terminated_share"], metrics["speed"]) == (1, 0.5, 1.0)
+    none = np.ones(1)
+    all_diverged = Evaluation(return_E=none, length_E=none, terminated_E=none > 1, diverged_E=none > 0)
+    assert np.isnan(all_diverged.metrics()["return_mean"])
+
+
+def test_a_tasks_scalar_metrics_are_averaged_over_the_steps_of_each_episode(policy):
+    task = replace(get_task(TASK), metrics={"position": Coordinate(0), "speeds": Field("qvel"), "one": Constant(1.0)})
+    evaluation = Evaluator(make_core(task, 16, backend="native", dynamics="gymnasium"), 0)(policy)
+    assert set(evaluation.metric_E) == {"position", "one"}
+    np.testing.assert_allclose(evaluation.metric_E["one"], 1.0)
+    assert len(set(evaluation.metric_E["position"])) > 1
 
 
 def test_a_task_that_gymnasium_does_not_have_is_refused():
