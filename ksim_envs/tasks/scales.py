@@ -14,7 +14,10 @@ from ksim_envs.errors import InvalidConfigError
 
 @dataclass(frozen=True)
 class Ramp:
-    """From `start` at level 0 to `end` at level 1: `start + (end - start) * level ** power`."""
+    """From `start` at level 0 to `end` at level 1: `start + (end - start) * level ** power`.
+
+    ksim: LinearScale, QuadraticScale, SquareRootScale
+    """
 
     start: float
     end: float
@@ -36,7 +39,10 @@ class Ramp:
 
 @dataclass(frozen=True)
 class AfterStart:
-    """`start` at level 0, `value` from there on."""
+    """`start` at level 0, `value` from there on.
+
+    ksim: NonZeroScale
+    """
 
     start: float
     value: float

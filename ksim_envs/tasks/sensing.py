@@ -68,7 +68,7 @@ class Noise(_Perturbed, Wrapper):
     Noises around each other chain.
 
     ksim: AdditiveGaussianNoise, AdditiveUniformNoise, MultiplicativeGaussianNoise, MultiplicativeUniformNoise
-    ksim: ChainedNoise, UniformGaussianRandomVariable
+    ksim: ChainedNoise, UniformRandomVariable, GaussianRandomVariable, UniformGaussianRandomVariable
     """
 
     def change(self, value: Array, ctx: Context) -> Array:

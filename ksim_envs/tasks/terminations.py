@@ -31,7 +31,12 @@ from ksim_envs.tasks.terms import Quantity, Wrapper
 
 @dataclass(frozen=True)
 class Outside(Wrapper):
-    """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`."""
+    """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`.
+
+    ksim: NotUprightTermination, PitchTooGreatTermination, RollTooGreatTermination, MinimumHeightTermination,
+    BadZTermination, TerrainBadZTermination, FallTermination, BadVelocityTermination, HighRootVelocityTermination,
+    FastAccelerationTermination, HighVelocityTermination, FarFromOriginTermination, EpisodeLengthTermination
+    """
 
     quantity: Quantity
     low: Scale = -jnp.inf
