@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 import jax.numpy as jnp
@@ -81,8 +82,8 @@ def check_scale(what: str, scale: Scale) -> None:
     Raises:
         InvalidConfigError: it is; the message begins with `what`.
     """
-    if not all(math.isfinite(end) and end >= 0 for end in ends(scale)):
-        raise InvalidConfigError(f"{what} has the scale {scale}; it must be finite and not negative (see Cost).")
+    if not all(isinstance(end, Real) and math.isfinite(end) and end >= 0 for end in ends(scale)):
+        raise InvalidConfigError(f"{what} has the scale {scale!r}; it must be finite and not negative (see Cost).")
 
 
 Range: TypeAlias = tuple[float, float]

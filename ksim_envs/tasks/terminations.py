@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.scales import Scale
+from ksim_envs.tasks.scales import Scale, ends
 from ksim_envs.tasks.terms import Quantity, Wrapper
 
 
@@ -42,6 +43,13 @@ class Outside(Wrapper):
     low: Scale = -jnp.inf
     high: Scale = jnp.inf
     closed: bool = False
+
+    def __post_init__(self) -> None:
+        for low, high in zip(ends(self.low), ends(self.high), strict=True):
+            if not low <= high:
+                raise InvalidConfigError(
+                    f"Outside has low {self.low} and high {self.high}; low must not be above high."
+                )
 
     def change(self, value: Array, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool; true for a value that is not a number."""
