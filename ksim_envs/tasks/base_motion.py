@@ -106,7 +106,7 @@ class BaseLinearAcceleration:
 
     It is -g in free fall; an accelerometer (`Sensor`) measures the same less gravity.
 
-    ksim: BaseLinearAccelerationObservation
+    ksim: BaseLinearAccelerationObservation, BaseAcceleration
     """
 
     frame: Frame = "world"

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import Context, Model, Names, is_meant
+from ksim_envs.tasks.measures import check_not_negative
 from ksim_envs.types import View
 
 Kind: TypeAlias = Literal["geom", "body"]
@@ -51,6 +52,7 @@ class Contact:
 
     def __post_init__(self) -> None:
         _check_kind(self.kind)
+        check_not_negative("Contact", depth=self.depth)
 
     def edit_model(self, spec: mujoco.MjSpec) -> None:
         """Add a sensor for each geom, or for each pair."""

@@ -23,7 +23,7 @@ from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
 from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
-from ksim_envs.tasks.terms import Carry, Drive, call_all, init_all
+from ksim_envs.tasks.terms import Carry, Drive, call_all, init_all, named
 from ksim_envs.types import Push, View
 
 
@@ -65,14 +65,16 @@ def draw_start(task: Task, qpos: Array, qvel: Array, ctx: Context) -> tuple[Arra
     """
     for name, randomizer in task.randomizers.items():
         nominal = {each: ctx.field(each) for each in randomizer.fields}
-        drawn = randomizer(nominal, ctx.stream(f"randomizers/{name}"))
+        with named(f"randomizers/{name}", randomizer):
+            drawn = randomizer(nominal, ctx.stream(f"randomizers/{name}"))
         if drawn.keys() != nominal.keys():
             raise InvalidConfigError(
                 f"randomizer {name!r} returns the fields {sorted(drawn)}; it must return {sorted(nominal)}."
             )
         ctx = replace(ctx, model_fields={**ctx.model_fields, **drawn})
     for name, reset in task.resets.items():
-        qpos, qvel = reset(qpos, qvel, ctx.stream(f"resets/{name}"))
+        with named(f"resets/{name}", reset):
+            qpos, qvel = reset(qpos, qvel, ctx.stream(f"resets/{name}"))
     return qpos, qvel, ctx.model_fields
 
 
@@ -151,6 +153,12 @@ def evaluate(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) -
 def _any(kind: str, values: Mapping[str, Array]) -> Array:
     """Whether one of the values holds."""
     flags = [_shaped(f"{kind} {name!r}", value, ()) for name, value in values.items()]
+    for name, flag in zip(values, flags, strict=True):
+        if flag.dtype != bool:
+            raise InvalidConfigError(
+                f"{kind} {name!r} is of type {flag.dtype}; it must be bool. Outside(quantity, low, high) makes a bool "
+                "of a number."
+            )
     return jnp.stack(flags).any() if flags else jnp.zeros((), bool)
 
 
@@ -177,6 +185,11 @@ def _shown(
 
 
 def _packed(values: Mapping[str, Array]) -> Array:
+    for name, value in values.items():
+        if not jnp.size(value):
+            raise InvalidConfigError(
+                f"Observation {name!r} has shape {jnp.shape(value)}, which holds nothing; check its range."
+            )
     return jnp.concatenate([jnp.ravel(value) for value in values.values()]).astype(jnp.float32)
 
 
@@ -259,7 +272,8 @@ def _trace(task: Task, view: View, ctx: _RecordingContext, mj_model: mujoco.MjMo
     ctx = replace(ctx, commands=first.commands)
     if task.curriculum:
         before = task.curriculum.init()
-        after_episode = task.curriculum(before, view, ctx)
+        with named("curriculum", task.curriculum):
+            after_episode = task.curriculum(before, view, ctx)
         _shaped("the curriculum's level", task.curriculum.level(after_episode), ())
         _same_structure("the curriculum", before, after_episode)
     controls = control(task, view, ctx, first.carry)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.measures import Constant, Error, Target, check_positive
+from ksim_envs.tasks.measures import Constant, Error, Target, check_not_negative, check_positive, check_shapes
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -95,6 +95,9 @@ class TouchdownHeight(Remembering):
     height: Quantity
     maximum: float
 
+    def __post_init__(self) -> None:
+        check_positive("TouchdownHeight", maximum=self.maximum)
+
     @property
     def parts(self) -> tuple[Quantity, ...]:
         """The contacts and the heights."""
@@ -119,6 +122,9 @@ class SingleContact(Remembering):
 
     contact: Quantity
     grace: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_not_negative("SingleContact", grace=self.grace)
 
     @property
     def parts(self) -> tuple[Quantity, ...]:
@@ -178,7 +184,9 @@ class Slip(Combination):
 
     def combine(self, contact: Array, velocity: Float[Array, "feet any"], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        return jnp.sum(jnp.where(_touches(contact), jnp.linalg.norm(velocity, axis=-1), 0.0))
+        speed = jnp.linalg.norm(velocity, axis=-1)
+        check_shapes(speed, contact)
+        return jnp.sum(jnp.where(_touches(contact), speed, 0.0))
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,7 @@ class Impact(Combination):
 
     def __post_init__(self) -> None:
         check_positive("Impact", expected=self.expected)
+        check_not_negative("Impact", threshold=self.threshold)
 
     @property
     def parts(self) -> tuple[Quantity, ...]:

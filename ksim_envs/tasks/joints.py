@@ -66,7 +66,7 @@ class JointAcceleration:
 class ActuatorForce:
     """Forces of actuators before their gear, in N or N m, one substep behind.
 
-    ksim: ActuatorForceObservation
+    ksim: ActuatorForceObservation, ActuatorForcePenalty
     """
 
     actuators: Names = "*"

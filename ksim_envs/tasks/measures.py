@@ -7,6 +7,7 @@ from a target: a number, a command's name, or another quantity.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.observations import element
 from ksim_envs.tasks.terms import Combination, Quantity, Wrapper
 from ksim_envs.types import View
 
@@ -36,7 +38,7 @@ class Commanded:
         value = ctx.command(self.name)
         if self.part is None:
             return value
-        return value[slice(*self.part) if isinstance(self.part, tuple) else self.part]
+        return value[slice(*self.part)] if isinstance(self.part, tuple) else element(value, self.part)
 
 
 @dataclass(frozen=True)
@@ -227,5 +229,16 @@ def check_positive(what: str, **values: Any) -> None:
         InvalidConfigError: one is not; the message names it.
     """
     for name, value in values.items():
-        if not value > 0:
-            raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be positive.")
+        if not 0 < value < math.inf:
+            raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be finite and positive.")
+
+
+def check_not_negative(what: str, **values: float) -> None:
+    """Refuse numbers that are below 0, or none at all; infinity is one.
+
+    Raises:
+        InvalidConfigError: one is; the message names it.
+    """
+    for name, value in values.items():
+        if not value >= 0:
+            raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be at least 0.")

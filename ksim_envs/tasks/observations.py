@@ -8,8 +8,23 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
 from ksim_envs.types import View
+
+
+def element(values: Float[Array, "n *rest"], index: int) -> Float[Array, "*rest"]:
+    """The element at an index, which JAX would move into the range without a word.
+
+    Raises:
+        InvalidConfigError: there is none.
+    """
+    size = len(values) if jnp.ndim(values) else 0
+    if not -size <= index < size:
+        raise InvalidConfigError(
+            f"There is no element {index} in a value of shape {jnp.shape(values)}; 0 is the first."
+        )
+    return values[index]
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,10 @@ class Field:
     start: int = 0
     stop: int | None = None
     limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and not self.limit > 0:
+            raise InvalidConfigError(f"Field.limit is {self.limit}; it must be positive, or None.")
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "..."]:
         """The rows, in the field's shape."""
@@ -92,7 +111,7 @@ class Coordinate:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        return view.qpos[self.index] - (ctx.field("qpos0")[self.index] if self.relative else 0.0)
+        return element(view.qpos, self.index) - (ctx.field("qpos0")[self.index] if self.relative else 0.0)
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,7 @@ class CoordinateVelocity:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        return view.qpos_change[self.index] / ctx.dt
+        return element(view.qpos_change, self.index) / ctx.dt
 
 
 @dataclass(frozen=True)
@@ -124,7 +143,7 @@ class BodyVelocity:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        return view.xpos_change[ctx.model.body(self.body), self.axis] / ctx.dt
+        return element(view.xpos_change[ctx.model.body(self.body)], self.axis) / ctx.dt
 
 
 @dataclass(frozen=True)
@@ -139,7 +158,7 @@ class MassCenterVelocity:
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         mass = ctx.field("body_mass")
-        return mass @ view.xipos_change[:, self.axis] / mass.sum() / ctx.dt
+        return mass @ element(view.xipos_change.T, self.axis) / mass.sum() / ctx.dt
 
 
 @dataclass(frozen=True)
@@ -182,6 +201,10 @@ class BodyOffset:
     origin: str
     body: str
     axes: int = 3
+
+    def __post_init__(self) -> None:
+        if self.axes not in (1, 2, 3):
+            raise InvalidConfigError(f"BodyOffset.axes is {self.axes}; it must be 1, 2 or 3.")
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "axes"]:
         """(axes,)."""

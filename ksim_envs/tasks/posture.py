@@ -183,6 +183,7 @@ class RotationAngle(Combination):
     def combine(self, orientation: Array, target: Array, ctx: Context) -> Float[Array, "*n"]:
         """One for each pair."""
         check_shapes(orientation, target)
+        _check_quaternion(target)
         return angle_between(orientation, target)
 
 
@@ -202,7 +203,13 @@ class HeadingAlignment(Combination):
 
     def combine(self, heading: Float[Array, ""], target: Float[Array, "4"], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
+        _check_quaternion(target)
         return jnp.cos(heading - yaw(target))
+
+
+def _check_quaternion(value: Array) -> None:
+    if jnp.shape(value)[-1:] != (4,):
+        raise InvalidConfigError(f"An orientation is of shape {jnp.shape(value)}; it must be (..., 4): w x y z.")
 
 
 @dataclass(frozen=True)
@@ -257,6 +264,9 @@ class TooClose(Combination):
 
     position: Quantity
     distance: float
+
+    def __post_init__(self) -> None:
+        check_positive("TooClose", distance=self.distance)
 
     @property
     def parts(self) -> tuple[Quantity, ...]:

@@ -34,6 +34,10 @@ class ContactSoftness:
     spread: float
     fields = ("geom_solref",)
 
+    def __post_init__(self) -> None:
+        """Check the spread."""
+        check_scale("ContactSoftness", self.spread)
+
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`geom_solref`, (ngeom, 2)."""
         value = values["geom_solref"]

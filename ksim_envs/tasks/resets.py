@@ -29,6 +29,10 @@ class UniformPosition:
 
     scale: float
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_scale("UniformPosition", self.scale)
+
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with the noise, and `qvel`."""
         return qpos + jax.random.uniform(ctx.key, qpos.shape, qpos.dtype, -self.scale, self.scale), qvel
@@ -40,6 +44,10 @@ class UniformVelocity:
 
     scale: float
     stop: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_scale("UniformVelocity", self.scale)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos`, and `qvel` with the noise."""
@@ -53,6 +61,10 @@ class NormalVelocity:
 
     deviation: float
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_scale("NormalVelocity", self.deviation)
+
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos`, and `qvel` with the noise."""
         return qpos, qvel + self.deviation * jax.random.normal(ctx.key, qvel.shape, qvel.dtype)
@@ -65,8 +77,13 @@ class TargetInDisk:
     index: int
     radius: float
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_scale("TargetInDisk.radius", self.radius)
+
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with the target, and `qvel`."""
+        _check_place(self, self.index + 2, qpos)
         area, turn = jax.random.uniform(ctx.key, (2,), qpos.dtype)
         angle = 2 * jnp.pi * turn
         target = self.radius * jnp.sqrt(area) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
@@ -85,8 +102,20 @@ class ObjectAwayFromGoal:
     high: tuple[float, float]
     distance: float
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for bounds in zip(self.low, self.high, strict=True):
+            check_range("ObjectAwayFromGoal's (low, high)", bounds)
+        farthest = math.hypot(*(max(abs(low), abs(high)) for low, high in zip(self.low, self.high, strict=True)))
+        if not 0 <= self.distance < farthest:
+            raise InvalidConfigError(
+                f"ObjectAwayFromGoal.distance is {self.distance} m; it must be at least 0, and less than the "
+                f"{farthest:.4g} m at which the farthest corner of the box lies."
+            )
+
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with object and goal, and `qvel`."""
+        _check_place(self, self.index + 4, qpos)
         low, high = jnp.asarray(self.low, qpos.dtype), jnp.asarray(self.high, qpos.dtype)
 
         def draw(carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -297,6 +326,12 @@ class MotionFrame:
             )
         frame = jax.random.randint(ctx.key, (), 0, frames)
         return jnp.asarray(self.qpos, qpos.dtype)[frame], jnp.asarray(velocities, qvel.dtype)[frame]
+
+
+def _check_place(term: TargetInDisk | ObjectAwayFromGoal, stop: int, qpos: Position) -> None:
+    """Refuse joints that end behind the last coordinate."""
+    if not 0 <= term.index <= stop <= len(qpos):
+        raise InvalidConfigError(f"{term} sets qpos[{term.index}:{stop}], of only {len(qpos)} coordinates.")
 
 
 def _noise(spread: Scale, shape: tuple[int, ...], ctx: Context) -> Array:

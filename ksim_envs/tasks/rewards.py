@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.measures import check_not_negative
 from ksim_envs.tasks.observations import BodyOffset
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Quantity, Wrapper
@@ -85,6 +87,9 @@ class ActionCost:
 
     scale: float
 
+    def __post_init__(self) -> None:
+        check_scale("ActionCost", self.scale)
+
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         return -self.scale * jnp.sum(jnp.square(ctx.action))
@@ -97,6 +102,10 @@ class ContactCost:
     scale: float
     limit: float = jnp.inf
     maximum: float = jnp.inf
+
+    def __post_init__(self) -> None:
+        check_scale("ContactCost", self.scale)
+        check_not_negative("ContactCost", limit=self.limit, maximum=self.maximum)
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
@@ -111,6 +120,9 @@ class DistanceCost:
     scale: float
     origin: str
     body: str
+
+    def __post_init__(self) -> None:
+        check_scale("DistanceCost", self.scale)
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
@@ -145,6 +157,12 @@ class JointVelocityCost:
 
     scales: tuple[float, ...]
     start: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise InvalidConfigError("JointVelocityCost.scales is empty; give one for each joint.")
+        for scale in self.scales:
+            check_scale("JointVelocityCost", scale)
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""

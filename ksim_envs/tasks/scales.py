@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 import jax.numpy as jnp
@@ -14,7 +15,10 @@ from ksim_envs.errors import InvalidConfigError
 
 @dataclass(frozen=True)
 class Ramp:
-    """From `start` at level 0 to `end` at level 1: `start + (end - start) * level ** power`."""
+    """From `start` at level 0 to `end` at level 1: `start + (end - start) * level ** power`.
+
+    ksim: LinearScale, QuadraticScale, SquareRootScale
+    """
 
     start: float
     end: float
@@ -36,7 +40,10 @@ class Ramp:
 
 @dataclass(frozen=True)
 class AfterStart:
-    """`start` at level 0, `value` from there on."""
+    """`start` at level 0, `value` from there on.
+
+    ksim: NonZeroScale
+    """
 
     start: float
     value: float
@@ -75,8 +82,8 @@ def check_scale(what: str, scale: Scale) -> None:
     Raises:
         InvalidConfigError: it is; the message begins with `what`.
     """
-    if not all(math.isfinite(end) and end >= 0 for end in ends(scale)):
-        raise InvalidConfigError(f"{what} has the scale {scale}; it must be finite and not negative (see Cost).")
+    if not all(isinstance(end, Real) and math.isfinite(end) and end >= 0 for end in ends(scale)):
+        raise InvalidConfigError(f"{what} has the scale {scale!r}; it must be finite and not negative (see Cost).")
 
 
 Range: TypeAlias = tuple[float, float]

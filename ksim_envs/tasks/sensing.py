@@ -8,6 +8,7 @@ so a delay and a history begin with its value.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -68,7 +69,7 @@ class Noise(_Perturbed, Wrapper):
     Noises around each other chain.
 
     ksim: AdditiveGaussianNoise, AdditiveUniformNoise, MultiplicativeGaussianNoise, MultiplicativeUniformNoise
-    ksim: ChainedNoise, UniformGaussianRandomVariable
+    ksim: ChainedNoise, UniformRandomVariable, GaussianRandomVariable, UniformGaussianRandomVariable
     """
 
     def change(self, value: Array, ctx: Context) -> Array:
@@ -105,9 +106,9 @@ class Delayed(_Remembering):
 
     def __post_init__(self) -> None:
         least, most = self._range
-        if not 0 <= least <= most:
+        if not (isinstance(least, int) and isinstance(most, int) and 0 <= least <= most):
             raise InvalidConfigError(
-                f"Delayed.steps is {self.steps}; it must be at least 0, and a range must not fall."
+                f"Delayed.steps is {self.steps}; it must be whole, at least 0, and a range must not fall."
             )
 
     @property
@@ -138,8 +139,8 @@ class History(_Remembering):
     length: int
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise InvalidConfigError(f"History.length is {self.length}; it must be at least 1.")
+        if not isinstance(self.length, int) or self.length < 1:
+            raise InvalidConfigError(f"History.length is {self.length}; it must be a whole number of at least 1.")
 
     def remember(self, value: Array, ctx: Context) -> Array:
         """Past values."""
@@ -215,6 +216,10 @@ class Affine(Wrapper):
     quantity: Quantity
     factor: float = 1.0
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.factor) and math.isfinite(self.offset)):
+            raise InvalidConfigError(f"Affine has factor {self.factor} and offset {self.offset}; both must be finite.")
 
     def change(self, value: Array, ctx: Context) -> Array:
         """In the value's shape."""

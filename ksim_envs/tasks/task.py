@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import mujoco
+import numpy as np
 
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import OWN_FIELDS
 from ksim_envs.tasks.terms import (
     Actuator,
@@ -64,15 +65,31 @@ class Task:
     """Fields of `mujoco.MjvCamera` that differ from the model's default view."""
 
     def __post_init__(self) -> None:
-        """Check the numbers and that the roles' names do not collide in `info`.
+        """Check the numbers, the parts, and that the roles' names do not collide in `info`.
 
         Raises:
             InvalidConfigError: what is wrong, and what is allowed.
+            UnknownNameError: the camera has no such field.
         """
-        for name in ("frame_skip", "episode_length"):
+        if not isinstance(self.model, str):
+            raise InvalidConfigError(f"Task.model is {self.model!r}; give a file's path, or MJCF as text.")
+        for name in ("frame_skip", "episode_length", "max_contact_points"):
             value = getattr(self, name)
+            if value is None and name == "max_contact_points":
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidConfigError(f"Task.{name} is {value!r}; it must be a positive integer.")
+        for role in ROLES:
+            _check_role(role, getattr(self, role))
+        _check_part("actuator", self.actuator, Actuator)
+        _check_part("curriculum", self.curriculum, Curriculum)
+        for edit in self.edits:
+            _check_part("edits", edit, ModelEdit)
+        for name in self.camera:
+            if name not in (known := [each for each in dir(mujoco.MjvCamera) if not each.startswith("_")]):
+                raise unknown_name("field of mujoco.MjvCamera", name, known)
+        for each in fields(self):
+            _check_numbers(f"Task.{each.name}", getattr(self, each.name))
         for name in ("observations", "rewards"):
             if not getattr(self, name):
                 raise InvalidConfigError(f"Task.{name} is empty; give at least one term.")
@@ -112,6 +129,58 @@ RESERVED = frozenset(
     }
 )
 """Keys of `info` that the core fills."""
+
+ROLES = (
+    "observations",
+    "rewards",
+    "terminations",
+    "truncations",
+    "resets",
+    "events",
+    "randomizers",
+    "commands",
+    "metrics",
+    "privileged",
+)
+"""The fields of a task that hold terms by name."""
+
+
+def _check_role(role: str, terms: Any) -> None:
+    """Refuse what is no table of terms."""
+    if not isinstance(terms, Mapping):
+        raise InvalidConfigError(f"Task.{role} is a {type(terms).__name__}; it must be a dictionary of terms by name.")
+    for name, term in terms.items():
+        if not isinstance(name, str) or not name:
+            raise InvalidConfigError(f"Task.{role} has the name {name!r}; it must be a word.")
+        if isinstance(term, type) or not callable(term):
+            raise InvalidConfigError(f"Task.{role}[{name!r}] is {term!r}; it must be a term, such as Field('qpos').")
+        if role == "randomizers" and not hasattr(term, "fields"):
+            raise InvalidConfigError(
+                f"Task.randomizers[{name!r}] is {term!r}, without `fields`; name those of the model that it draws."
+            )
+
+
+def _check_part(name: str, part: Any, kind: type) -> None:
+    """Refuse what has not the methods of its kind."""
+    if part is not None and (isinstance(part, type) or not isinstance(part, kind)):
+        raise InvalidConfigError(f"Task.{name} has {part!r}; it must be what `terms.{kind.__name__}` describes.")
+
+
+def _check_numbers(path: str, value: Any) -> None:
+    """Refuse NaN, however deep inside the parts of a task."""
+    if isinstance(value, float | np.floating | np.ndarray):
+        array = np.asarray(value)
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise InvalidConfigError(f"{path} is {value}; it must be a number.")
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            _check_numbers(f"{path}[{name!r}]", each)
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            _check_numbers(f"{path}[{index}]", each)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for each in fields(value):
+            _check_numbers(f"{path}.{each.name}", getattr(value, each.name))
 
 
 def _parts(value: Any) -> Generator[ModelEdit]:

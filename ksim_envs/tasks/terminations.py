@@ -24,19 +24,32 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.scales import Scale
+from ksim_envs.tasks.scales import Scale, ends
 from ksim_envs.tasks.terms import Quantity, Wrapper
 
 
 @dataclass(frozen=True)
 class Outside(Wrapper):
-    """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`."""
+    """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`.
+
+    ksim: NotUprightTermination, PitchTooGreatTermination, RollTooGreatTermination, MinimumHeightTermination,
+    BadZTermination, TerrainBadZTermination, FallTermination, BadVelocityTermination, HighRootVelocityTermination,
+    FastAccelerationTermination, HighVelocityTermination, FarFromOriginTermination, EpisodeLengthTermination
+    """
 
     quantity: Quantity
     low: Scale = -jnp.inf
     high: Scale = jnp.inf
     closed: bool = False
+
+    def __post_init__(self) -> None:
+        for low, high in zip(ends(self.low), ends(self.high), strict=True):
+            if not low <= high:
+                raise InvalidConfigError(
+                    f"Outside has low {self.low} and high {self.high}; low must not be above high."
+                )
 
     def change(self, value: Array, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool; true for a value that is not a number."""

@@ -11,7 +11,8 @@ called once a step may have such terms:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
@@ -20,6 +21,7 @@ import mujoco
 import numpy as np
 from jax import Array
 
+from ksim_envs.errors import InvalidConfigError, KsimError
 from ksim_envs.tasks.context import Context, Model
 from ksim_envs.types import View
 
@@ -92,6 +94,7 @@ class Actuator(Stateful, Protocol):
         ...
 
 
+@runtime_checkable
 class Curriculum(Protocol):
     """How hard the task is for one env, learnt from one episode to the next."""
 
@@ -108,6 +111,7 @@ class Curriculum(Protocol):
         ...
 
 
+@runtime_checkable
 class ModelEdit(Protocol):
     """A part of a task that needs something in the model, such as a sensor, and adds it before the model is compiled.
 
@@ -152,7 +156,8 @@ def call_all(
     values, carries = {}, {}
     for name, term in terms.items():
         path = f"{role}/{name}"
-        values[name], after = call(term, carry.get(path, ()), view, ctx.stream(path))
+        with named(path, term):
+            values[name], after = call(term, carry.get(path, ()), view, ctx.stream(path))
         if is_stateful(term):
             carries[path] = after
     return values, carries
@@ -160,11 +165,33 @@ def call_all(
 
 def init_all(role: str, terms: Mapping[str, Any], view: View, ctx: Context) -> dict[str, Carry]:
     """The carries that the stateful terms of a role begin an episode with, by `role/name`."""
-    return {
-        f"{role}/{name}": init(term, view, ctx.stream(f"{role}/{name}"))
-        for name, term in terms.items()
-        if is_stateful(term)
-    }
+    carries = {}
+    for name, term in terms.items():
+        path = f"{role}/{name}"
+        if is_stateful(term):
+            with named(path, term):
+                carries[path] = init(term, view, ctx.stream(path))
+    return carries
+
+
+@contextmanager
+def named(path: str, term: Any) -> Generator[None]:
+    """Say which term it is that cannot be traced.
+
+    Raises:
+        KsimError: the one that is raised inside, with a note.
+        InvalidConfigError: instead of an error that comes from a wrong shape, type or index.
+    """
+    try:
+        yield
+    except KsimError as error:
+        error.add_note(f"This is in {path}.")
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise InvalidConfigError(
+            f"{path} is {term!r}, which cannot be evaluated: {error}. Check the shapes, types and indices of what "
+            "it is made of."
+        ) from error
 
 
 class Wrapper:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.base_motion import BaseAngularVelocity, BaseLinearVelocity
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.measures import Error, Target, as_quantity, check_positive, check_shapes
+from ksim_envs.tasks.measures import Error, Target, as_quantity, check_not_negative, check_positive, check_shapes
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Combination, Quantity
 from ksim_envs.types import View
@@ -35,8 +35,8 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         check_positive("Gaussian", width=self.width)
-        if not (self.square_cost >= 0 and self.absolute_cost >= 0):
-            raise InvalidConfigError(f"{self}: the costs must not be negative.")
+        check_scale("Gaussian.square_cost", self.square_cost)
+        check_scale("Gaussian.absolute_cost", self.absolute_cost)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Of each element."""
@@ -127,6 +127,9 @@ class Rests:
     linear: float
     angular: float
 
+    def __post_init__(self) -> None:
+        check_not_negative("Rests", linear=self.linear, angular=self.angular)
+
     def __call__(self, view: View, ctx: Context) -> Bool[Array, ""]:
         """A scalar bool."""
         speed = jnp.linalg.norm(BaseLinearVelocity("heading", "xy")(view, ctx))
@@ -150,7 +153,9 @@ class DirectionError(Combination):
 
     def combine(self, velocity: Array, target: Array, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        check_shapes(velocity, target)
+        for vector in (velocity, target):
+            if vector.shape != (2,):
+                raise InvalidConfigError(f"DirectionError is given a vector of shape {vector.shape}; it must be (2,).")
         cross = target[0] * velocity[1] - target[1] * velocity[0]
         return jnp.abs(jnp.arctan2(cross, velocity @ target))
 

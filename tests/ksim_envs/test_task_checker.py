@@ -103,7 +103,7 @@ ODD = {
     ),
     "a reset without effect": ({"resets": {"none": UniformVelocity(0.0)}}, "notes", "reset 'none' changed nothing"),
     "a term that is not finite": (
-        {"rewards": {"alive": Alive(1.0), "nan": Given(float("nan"))}},
+        {"rewards": {"alive": Alive(1.0), "infinite": Given(float("inf"))}},
         "faults",
         "ended as diverged: TERM",
     ),

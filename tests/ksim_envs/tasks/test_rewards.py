@@ -11,10 +11,12 @@ from ksim_envs.tasks.rewards import (
     ActionCost,
     Alive,
     ContactCost,
+    Cost,
     DistanceCost,
     HeightRate,
     JointVelocityCost,
     Scaled,
+    TerminationCost,
     TipDistanceCost,
 )
 from tests.ksim_envs.tasks.by_hand import context, first_value, view
@@ -23,8 +25,11 @@ BODIES = [[0, 0, 0], [1, 2, 3], [3, 5, 9]]  # cart to pole: (2, 3, 6), 7 m
 FORCES = [[3, -4, 0, 0, 0, 0], [0, 0, 12, 0, 0, 0]]  # squares: 9 + 16 + 144 = 169
 CASES = [
     (Scaled(2.5, Coordinate(1)), {"qpos": [1, -4]}, {}, -10),
+    (Cost(2.5, Coordinate(1)), {"qpos": [1, 4]}, {}, -10),
     (Alive(5.0), {}, {}, 5),
     (Alive(5.0), {}, {"terminated": jnp.array(True)}, 0),
+    (TerminationCost(5.0), {}, {}, 0),
+    (TerminationCost(5.0), {}, {"terminated": jnp.array(True)}, -5),
     (ActionCost(0.1), {}, {"action": jnp.array([3.0, -4.0])}, -2.5),
     (ContactCost(0.01), {"cfrc_ext": FORCES}, {}, -1.69),
     (ContactCost(0.01, limit=3.0), {"cfrc_ext": FORCES}, {}, -0.27),
@@ -47,6 +52,7 @@ def test_the_value_is_that_computed_by_hand(term, fields, changes, expected):
 
 RANGES = [
     (Alive(2.0), 0, 2),
+    (TerminationCost(2.0), -2, 0),
     (ActionCost(0.1), -np.inf, 0),
     (ContactCost(0.1), -np.inf, 0),
     (ContactCost(0.03, maximum=10.0), -10, 0),
