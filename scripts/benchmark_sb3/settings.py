@@ -30,7 +30,11 @@ class Hyperparameters:
     """Of the actor, and of the critic."""
     activation: Literal["tanh", "relu"]
     has_orthogonal_init: bool
-    """Only SB3 and SBX ask for this."""
+    """Only SB3 and SBX ask for this; ours always has it."""
+    contact_spread: float = 0.0
+    """Of our envs in training; see `PPOConfig`."""
+    reward_scale: float | None = None
+    """Of our PPO; SB3 and SBX divide rewards by the running deviation of returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +45,11 @@ class TaskSettings:
     """Budget at which returns are compared."""
     thresholds: tuple[int, ...]
     """Returns whose first time is reported."""
+    usual_rate: float
+    """About how many env steps per second SB3 trains: a guess, until it has been measured."""
     published: Hyperparameters
-    """Those of rl-baselines3-zoo for the v4 task, hyperparams/ppo.yml at commit 208b6fd; it has one env."""
+    """Those of rl-baselines3-zoo for the v4 task, hyperparams/ppo.yml at commit 208b6fd; it has one env, and trains
+    the Humanoid for 10M steps, the others for 1M."""
 
 
 COMMON = Hyperparameters(
@@ -68,6 +75,7 @@ TASKS: dict[str, TaskSettings] = {
     "Hopper": TaskSettings(
         env_steps=1_000_000,
         thresholds=(1000, 2000, 3000),
+        usual_rate=1_500.0,
         published=Hyperparameters(
             dataset_size=512,
             minibatch_size=32,
@@ -88,6 +96,7 @@ TASKS: dict[str, TaskSettings] = {
     "HalfCheetah": TaskSettings(
         env_steps=1_000_000,
         thresholds=(1000, 2000, 4000),
+        usual_rate=1_500.0,
         published=Hyperparameters(
             dataset_size=512,
             minibatch_size=64,
@@ -108,6 +117,7 @@ TASKS: dict[str, TaskSettings] = {
     "Humanoid": TaskSettings(
         env_steps=3_000_000,
         thresholds=(500, 1000, 5000),
+        usual_rate=900.0,
         published=Hyperparameters(
             dataset_size=512,
             minibatch_size=256,
