@@ -9,7 +9,7 @@
 Each training is a process of its own, one after the other, for most contestants use all cores. Interrupt it at any
 time: the same command goes on after the last training that ended, also on an equal machine that has a copy of the
 folder (`--out`), where `jobs.jsonl` has a line for each. The report is in the same folder: `report.md`, CSV files and a
-picture for each task. Before the first training of a contestant in a task its settings are tried; the fastest competes.
+picture for each task. Before a contestant's first training in a task its settings are tried, and the fastest competes.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ CONTESTANTS = {
         learner="sb3",
         settings=_settings("dummy", (1,), THREADS),
         hyperparameters="zoo",
+        usual_speed=0.3,
     ),
     "ksim_preset": Contestant(
         label="our PPO on ksim_envs, its preset",

@@ -15,7 +15,7 @@ from ksim_envs import make_functional
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.jobs import Job
 from scripts.benchmark_sb3.measure import Recorder
-from scripts.benchmark_sb3.settings import Hyperparameters, ksim_id
+from scripts.benchmark_sb3.settings import ksim_id
 
 
 class KsimLearner:
@@ -73,29 +73,14 @@ class KsimLearner:
 
 def config_of(job: Job) -> PPOConfig:
     """The settings of a training."""
-    if CONTESTANTS[job.contestant].hyperparameters == "preset":
-        return PPOConfig.from_dict(job.hyperparameters | {"seed": job.seed, "total_env_steps": job.env_steps})
-    given = Hyperparameters(**job.hyperparameters)
-    assert given.reward_scale is not None
-    return PPOConfig(
-        seed=job.seed,
-        total_env_steps=job.env_steps,
-        dynamics="gymnasium" if job.envs == "ksim_gymnasium" else "fast",
-        num_envs=job.num_envs,
-        num_env_states_per_minibatch=given.minibatch_size,
-        num_minibatches=given.dataset_size // given.minibatch_size,
-        num_epochs=given.num_epochs,
-        contact_spread=given.contact_spread,
-        learning_rate=given.learning_rate,
-        final_learning_rate=given.final_learning_rate,
-        max_grad_norm=given.max_grad_norm,
-        gamma=given.gamma,
-        gae_lambda=given.gae_lambda,
-        clip_ratio=given.clip_ratio,
-        value_loss_coef=given.value_loss_coef,
-        entropy_coef=given.entropy_coef,
-        reward_scale=given.reward_scale,
-        hidden_sizes=given.hidden_sizes,
-        activation=given.activation,
-        initial_std=given.initial_std,
-    )
+    known: dict[str, Any] = job.hyperparameters | {"seed": job.seed, "total_env_steps": job.env_steps}
+    if CONTESTANTS[job.contestant].hyperparameters != "preset":
+        del known["has_orthogonal_init"]  # ours always has it
+        dataset_size, minibatch_size = known.pop("dataset_size"), known.pop("minibatch_size")
+        known |= {
+            "dynamics": "gymnasium" if job.envs == "ksim_gymnasium" else "fast",
+            "num_envs": job.num_envs,
+            "num_env_states_per_minibatch": minibatch_size,
+            "num_minibatches": dataset_size // minibatch_size,
+        }
+    return PPOConfig.from_dict(known)

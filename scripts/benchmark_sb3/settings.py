@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """Of PPO, as SB3, SBX and ours have them."""
+    """Of PPO, as SB3, SBX and ours have them; most are named as in `PPOConfig`."""
 
     dataset_size: int
     """Env steps in one iteration, of all envs together."""
@@ -30,7 +30,7 @@ class Hyperparameters:
     """Of the actor, and of the critic."""
     activation: Literal["tanh", "relu"]
     has_orthogonal_init: bool
-    """Only SB3 and SBX ask for this; ours always has it."""
+    """Only SB3 and SBX ask for this."""
     contact_spread: float = 0.0
     """Of our envs in training; see `PPOConfig`."""
     reward_scale: float | None = None
@@ -75,7 +75,7 @@ TASKS: dict[str, TaskSettings] = {
     "Hopper": TaskSettings(
         env_steps=1_000_000,
         thresholds=(1000, 2000, 3000),
-        usual_rate=1_500.0,
+        usual_rate=3_000.0,
         published=Hyperparameters(
             dataset_size=512,
             minibatch_size=32,
@@ -96,7 +96,7 @@ TASKS: dict[str, TaskSettings] = {
     "HalfCheetah": TaskSettings(
         env_steps=1_000_000,
         thresholds=(1000, 2000, 4000),
-        usual_rate=1_500.0,
+        usual_rate=3_000.0,
         published=Hyperparameters(
             dataset_size=512,
             minibatch_size=64,
@@ -117,7 +117,7 @@ TASKS: dict[str, TaskSettings] = {
     "Humanoid": TaskSettings(
         env_steps=3_000_000,
         thresholds=(500, 1000, 5000),
-        usual_rate=900.0,
+        usual_rate=2_000.0,
         published=Hyperparameters(
             dataset_size=512,
             minibatch_size=256,

@@ -88,12 +88,13 @@ def command(folder, *options):
 @needs_sb3
 @pytest.mark.slow
 def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tmp_path):
-    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    lines = iter(process.stdout.readline, "")
-    assert any("SB3" in line for line in lines) and any("our PPO" in line for line in lines)
-    before = (tmp_path / results.FILE).read_text()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(100) == 128 + signal.SIGTERM
+    with subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stdout.readline, "")
+        assert any("SB3" in line for line in lines) and any("our PPO" in line for line in lines)
+        before = (tmp_path / results.FILE).read_text()
+        assert any("env steps in" in line for line in lines)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
     assert (tmp_path / results.FILE).read_text() == before
 
     ended = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=800)
