@@ -1,126 +1,81 @@
-"""Who takes part. A process loads the libraries of one contestant only: they set threads and flags for all of it."""
+"""Who takes part, and the settings in which each is tried."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from itertools import product
+from typing import Literal
 
-import numpy as np
-
-from scripts.benchmark_sb3.settings import Hyperparameters
-
-Policy = Callable[[np.ndarray], np.ndarray]
-"""Gives actions (E, A) for observations (E, L) as Gymnasium's env has them."""
+Envs = Literal["dummy", "subproc", "ksim", "ksim_gymnasium"]
+"""Gymnasium's envs in SB3's DummyVecEnv or SubprocVecEnv; ours, with dynamics="fast" or dynamics="gymnasium"."""
 SIZES = (8, 16, 32, 64)
 THREADS = tuple(dict.fromkeys((1, os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a learner is made from."""
+class Setting:
+    """What changes how fast a contestant is."""
 
-    task: str
-    hyperparameters: Hyperparameters | None
-    """None for our PPO's preset."""
-    num_envs: int | None
-    """None for that of the preset."""
-    seed: int
-    env_steps: int
-    """To train for, rounded up to whole iterations."""
-
-
-class Listener(Protocol):
-    """Follows a training."""
-
-    def collected(self) -> None:
-        """An iteration's data are there."""
-        ...
-
-    def learned(self, env_steps: int) -> None:
-        """An iteration is over, the last of so many env steps."""
-        ...
-
-
-class Learner(Protocol):
-    """Envs and what learns in them."""
-
-    def train(self, listener: Listener) -> None:
-        """Train from the beginning to the end of the budget."""
-        ...
-
-    def policy(self) -> Policy:
-        """The policy as it is, without noise."""
-        ...
-
-    def step_rate(self, seconds: float) -> float:
-        """Env steps per second of the envs alone, in about so much time, under random actions."""
-        ...
-
-    def close(self) -> None:
-        """End what the envs have started."""
-        ...
+    envs: Envs
+    num_envs: int
+    num_threads: int | None = None
+    """Of torch; None for a learner that does not compute with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A way to train, whose fastest number of envs and of torch's threads is measured before it competes."""
+    """A way to train. If it has several settings, the fastest one competes."""
 
     label: str
-    load: Callable[[], Callable[[Recipe], Any]]
-    """Import its libraries, and return what makes its `Learner`."""
-    num_envs: tuple[int | None, ...]
-    num_threads: tuple[int | None, ...] = (None,)
-    has_common_hyperparameters: bool = True
+    learner: Literal["sb3", "sbx", "ksim"]
+    settings: tuple[Setting, ...]
+    """The first one is that of a quick benchmark. With 0 envs it has those of its preset."""
+    hyperparameters: Literal["common", "zoo", "preset"] = "common"
+    usual_speed: float = 1.0
+    """About how many times as fast as SB3 it trains: a guess, until it has been measured."""
 
 
-def _sb3(vec_env: str) -> Callable[[Recipe], Any]:
-    from stable_baselines3 import PPO
-
-    from scripts.benchmark_sb3 import sb3_learner
-
-    return partial(sb3_learner.SB3Learner, algorithm=PPO, make_envs=sb3_learner.VEC_ENVS[vec_env])
-
-
-def _sbx() -> Callable[[Recipe], Any]:
-    from sbx import PPO
-
-    from scripts.benchmark_sb3 import sb3_learner
-
-    return partial(sb3_learner.SB3Learner, algorithm=PPO, make_envs=sb3_learner.VEC_ENVS["dummy"])
+def _settings(
+    envs: Envs, sizes: tuple[int, ...] = SIZES, threads: tuple[int | None, ...] = (None,)
+) -> tuple[Setting, ...]:
+    return tuple(
+        Setting(envs=envs, num_envs=size, num_threads=num_threads) for size, num_threads in product(sizes, threads)
+    )
 
 
-def _ksim() -> Callable[[Recipe], Any]:
-    from scripts.benchmark_sb3.ksim_learner import KsimLearner
-
-    return KsimLearner
-
-
-CONTESTANTS: dict[str, Contestant] = {
+CONTESTANTS = {
     "sb3_dummy": Contestant(
-        label="SB3 PPO on Gymnasium, DummyVecEnv", load=partial(_sb3, "dummy"), num_envs=SIZES, num_threads=THREADS
+        label="SB3 PPO on Gymnasium, DummyVecEnv", learner="sb3", settings=_settings("dummy", threads=THREADS)
     ),
     "sb3_subproc": Contestant(
         label="SB3 PPO on Gymnasium, SubprocVecEnv",
-        load=partial(_sb3, "subproc"),
-        num_envs=(2, *SIZES[:3]),
-        num_threads=THREADS,
+        learner="sb3",
+        settings=_settings("subproc", (8, 2, 16, 32), THREADS),
     ),
-    "sbx": Contestant(label="SBX PPO on Gymnasium, DummyVecEnv", load=_sbx, num_envs=SIZES),
-    "sb3_ksim": Contestant(
-        label="SB3 PPO on ksim_envs", load=partial(_sb3, "ksim"), num_envs=SIZES, num_threads=THREADS
+    "sbx": Contestant(
+        label="SBX PPO on Gymnasium", learner="sbx", settings=_settings("dummy") + _settings("subproc", (8, 16, 32))
     ),
-    "ksim": Contestant(label="our PPO on ksim_envs", load=_ksim, num_envs=SIZES),
+    "sb3_ksim": Contestant(label="SB3 PPO on ksim_envs", learner="sb3", settings=_settings("ksim", threads=THREADS)),
+    "ksim": Contestant(label="our PPO on ksim_envs", learner="ksim", settings=_settings("ksim"), usual_speed=3.0),
+    "ksim_gymnasium": Contestant(
+        label="our PPO on ksim_envs, Gymnasium's dynamics",
+        learner="ksim",
+        settings=_settings("ksim_gymnasium"),
+        usual_speed=2.0,
+    ),
     "sb3_zoo": Contestant(
         label="SB3 PPO on Gymnasium, rl-zoo's hyperparameters",
-        load=partial(_sb3, "dummy"),
-        num_envs=(1,),
-        num_threads=THREADS,
-        has_common_hyperparameters=False,
+        learner="sb3",
+        settings=_settings("dummy", (1,), THREADS),
+        hyperparameters="zoo",
+        usual_speed=0.3,
     ),
     "ksim_preset": Contestant(
-        label="our PPO on ksim_envs, its preset", load=_ksim, num_envs=(None,), has_common_hyperparameters=False
+        label="our PPO on ksim_envs, its preset",
+        learner="ksim",
+        settings=_settings("ksim", (0,)),
+        hyperparameters="preset",
+        usual_speed=15.0,
     ),
 }

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import jax
 
-from agents.ppo import PPOConfig, preset
+from agents.ppo import PPOConfig
 from agents.ppo.policy import Policy
 from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
 from ksim_envs import make_functional
-from scripts.benchmark_sb3.contestants import Listener, Recipe
+from scripts.benchmark_sb3.contestants import CONTESTANTS
+from scripts.benchmark_sb3.jobs import Job
+from scripts.benchmark_sb3.measure import Recorder
 from scripts.benchmark_sb3.settings import ksim_id
 
 
 class KsimLearner:
     """A `Learner`."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, job: Job) -> None:
         """Make the envs; nothing is compiled yet."""
-        task_id, config = ksim_id(recipe.task), _config(recipe)
-        core = make_functional(training_task(task_id, config), config.num_envs, backend=config.backend)
+        task_id, config = ksim_id(job.task), config_of(job)
+        core = make_functional(
+            training_task(task_id, config), config.num_envs, backend=config.backend, dynamics=config.dynamics
+        )
         self._trainer = Trainer(core, config)
         self._state: Any = None
 
-    def train(self, listener: Listener) -> None:
+    def train(self, recorder: Recorder) -> None:
         """Train from the beginning to the end of the budget; the first rollout only measures the observations."""
         trainer = self._trainer
         self._state = jax.block_until_ready(trainer.start())
-        listener.collected()
-        listener.learned(trainer.env_steps(self._state))
+        recorder.collected()
+        recorder.learned(trainer.env_steps(self._state))
         while trainer.env_steps(self._state) < trainer.total_env_steps:
             collected = jax.block_until_ready(trainer.collect(self._state))
-            listener.collected()
+            recorder.collected()
             self._state, _ = jax.block_until_ready(trainer.learn(*collected))
-            listener.learned(trainer.env_steps(self._state))
+            recorder.learned(trainer.env_steps(self._state))
 
     def policy(self) -> Policy:
         """The policy as it is, without noise."""
@@ -68,30 +71,16 @@ class KsimLearner:
         """Nothing was started."""
 
 
-def _config(recipe: Recipe) -> PPOConfig:
-    """The preset; or of it only what belongs to the task, and the hyperparameters."""
-    usual, given = preset(ksim_id(recipe.task)), recipe.hyperparameters
-    if given is None:
-        return replace(usual, seed=recipe.seed, total_env_steps=recipe.env_steps)
-    assert recipe.num_envs is not None
-    return PPOConfig(
-        seed=recipe.seed,
-        total_env_steps=recipe.env_steps,
-        num_envs=recipe.num_envs,
-        num_env_states_per_minibatch=given.minibatch_size,
-        num_minibatches=given.dataset_size // given.minibatch_size,
-        num_epochs=given.num_epochs,
-        contact_spread=usual.contact_spread,
-        learning_rate=given.learning_rate,
-        final_learning_rate=given.final_learning_rate,
-        max_grad_norm=given.max_grad_norm,
-        gamma=given.gamma,
-        gae_lambda=given.gae_lambda,
-        clip_ratio=given.clip_ratio,
-        value_loss_coef=given.value_loss_coef,
-        entropy_coef=given.entropy_coef,
-        reward_scale=usual.reward_scale,
-        hidden_sizes=given.hidden_sizes,
-        activation=given.activation,
-        initial_std=given.initial_std,
-    )
+def config_of(job: Job) -> PPOConfig:
+    """The settings of a training."""
+    known: dict[str, Any] = job.hyperparameters | {"seed": job.seed, "total_env_steps": job.env_steps}
+    if CONTESTANTS[job.contestant].hyperparameters != "preset":
+        del known["has_orthogonal_init"]  # ours always has it
+        dataset_size, minibatch_size = known.pop("dataset_size"), known.pop("minibatch_size")
+        known |= {
+            "dynamics": "gymnasium" if job.envs == "ksim_gymnasium" else "fast",
+            "num_envs": job.num_envs,
+            "num_env_states_per_minibatch": minibatch_size,
+            "num_minibatches": dataset_size // minibatch_size,
+        }
+    return PPOConfig.from_dict(known)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 from ksim_envs import bench
+from scripts.benchmark_sb3.results import Results
 
 FACTS = ("processor", "cores", "python", "mujoco", "gymnasium", "jax", "jaxlib", "numpy")
 PACKAGES = ("torch", "stable-baselines3", "sbx-rl")
 
 
 def machine() -> dict[str, str]:
-    """Facts by name."""
+    """Facts by name; of an equal machine those in `FACTS` and `PACKAGES` are the same."""
     known = bench.method()
     return {
         **{name: known[name] for name in FACTS},
@@ -22,6 +24,19 @@ def machine() -> dict[str, str]:
         "ksim-envs": _commit(),
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def check_is_equal(facts: dict[str, str], results: Results) -> None:
+    """Exit if there are results of another machine, or other versions.
+
+    Raises:
+        SystemExit: there are.
+    """
+    for result in results.values():
+        differing = [name for name in (*FACTS, *PACKAGES) if result.machine[name] != facts[name]]
+        if differing:
+            there, here = ({name: known[name] for name in differing} for known in (result.machine, facts))
+            sys.exit(f"The results are those of another machine: there {there}, here {here}. Choose another --out.")
 
 
 def _version(package: str) -> str:

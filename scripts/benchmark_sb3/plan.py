@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
 
 from agents.ppo import preset
-from scripts.benchmark_sb3.contestants import CONTESTANTS
-from scripts.benchmark_sb3.jobs import Row, Sweep, Training, best
-from scripts.benchmark_sb3.settings import TASKS, ksim_id
+from scripts.benchmark_sb3.contestants import CONTESTANTS, Setting
+from scripts.benchmark_sb3.jobs import Job, Row
+from scripts.benchmark_sb3.results import Results
+from scripts.benchmark_sb3.settings import COMMON, TASKS, ksim_id
 
+TRIAL_ENV_STEPS = 16_384
+NUM_TRIAL_MARKS = 4
+"""Times that a trial tells; what is before the first one is not counted."""
 OVERHEAD = 1.2
 """Of evaluations, on the seconds of a training."""
-START_S = 20.0
+START_S = 15.0
 """Of a process: imports, compilation, and the envs' own rate."""
 
 
@@ -21,8 +27,6 @@ START_S = 20.0
 class Plan:
     """What is asked for."""
 
-    folder: Path
-    """Where the jobs' files are."""
     tasks: tuple[str, ...]
     contestants: tuple[str, ...]
     num_seeds: int
@@ -30,80 +34,95 @@ class Plan:
     """None for each task's."""
     num_evaluations: int
     num_episodes: int
-    num_envs: int | None
-    """None to measure which is fastest."""
-    num_threads: int | None
-    """The same for torch's threads."""
-    num_iterations: int
-    """Of a setting in that measurement."""
+    has_trials: bool
+    """Whether contestants compete in their fastest setting, or in their first."""
 
-    def sweeps(self) -> Iterator[Sweep]:
-        """Those that have anything to choose from."""
-        for task in self.tasks:
-            for contestant in self.contestants:
-                sweep = self._sweep(task, contestant)
-                if len(sweep.num_envs) * len(sweep.num_threads) > 1:
-                    yield sweep
+    def jobs(self, results: Results) -> Iterator[Job]:
+        """All jobs in the order in which they run; a training has the setting that is known to be the fastest by then.
 
-    def entries(self) -> Iterator[tuple[int, str, str]]:
-        """Seed, task and contestant of every training, in the order in which they run.
-
-        A machine that drifts then does so under all contestants, and whoever stops early has whole seeds.
+        A machine that drifts does so under all contestants, and whoever stops early has whole seeds and tasks.
         """
         for seed in range(self.num_seeds):
             for task in self.tasks:
                 for contestant in self.contestants:
-                    yield seed, task, contestant
+                    if seed == 0:
+                        yield from self.trials(task, contestant)
+                    yield self.training(seed, task, contestant, results)
 
-    def training(self, seed: int, task: str, contestant: str) -> Training | None:
-        """The job; None while its fastest setting is not known."""
-        choice = self.choice(task, contestant)
-        if choice is None:
-            return None
-        return Training(
-            task=task,
-            contestant=contestant,
+    def trials(self, task: str, contestant: str) -> list[Job]:
+        """Short trainings, one in each setting, if there is anything to choose from."""
+        settings = CONTESTANTS[contestant].settings if self.has_trials else ()
+        return [_trial(task, contestant, setting) for setting in settings] if len(settings) > 1 else []
+
+    def training(self, seed: int, task: str, contestant: str, results: Results) -> Job:
+        """The training of a contestant, in the fastest setting of those that were tried."""
+        tried = [trial for trial in self.trials(task, contestant) if trial.key in results]
+        fastest = max(
+            tried,
+            key=lambda trial: results[trial.key].rates()["training"],
+            default=_trial(task, contestant, CONTESTANTS[contestant].settings[0]),
+        )
+        return replace(
+            fastest,
             seed=seed,
             env_steps=self.budget(task, contestant),
             num_evaluations=self.num_evaluations,
             num_episodes=self.num_episodes,
-            num_envs=choice["num_envs"],
-            num_threads=choice["num_threads"],
         )
 
-    def choice(self, task: str, contestant: str) -> Row | None:
-        """`num_envs`, `num_threads`, and if it was measured the `rate`, of a contestant; None if it was not yet."""
-        sweep = self._sweep(task, contestant)
-        if len(sweep.num_envs) * len(sweep.num_threads) == 1:
-            return {"num_envs": sweep.num_envs[0], "num_threads": sweep.num_threads[0]}
-        rows = sweep.result(self.folder)
-        return best(rows) if rows else None
+    def trainings(self, results: Results) -> list[Job]:
+        """The jobs that are no trials."""
+        return [job for job in self.jobs(results) if job.num_episodes]
 
     def budget(self, task: str, contestant: str) -> int:
         """Env steps of a training."""
-        if contestant != "ksim_preset":
+        if CONTESTANTS[contestant].hyperparameters != "preset":
             return self.env_steps or TASKS[task].env_steps
         config = preset(ksim_id(task))
         return max(self.env_steps, 2 * config.dataset_size) if self.env_steps else config.total_env_steps
 
-    def estimated_s(self, task: str, contestant: str) -> float | None:
-        """Seconds of a training: those that one with another seed took, or what the rate lets expect."""
-        for seed in range(self.num_seeds):
-            training = self.training(seed, task, contestant)
-            for row in (training and training.result(self.folder)) or []:
-                if row["kind"] == "process":
-                    return row["wall_s"]
-        rate = (self.choice(task, contestant) or {}).get("rate")
-        return rate and START_S + OVERHEAD * self.budget(task, contestant) / rate
 
-    def _sweep(self, task: str, contestant: str) -> Sweep:
-        known = CONTESTANTS[contestant]
-        has_choice = len(known.num_envs) > 1
-        uses_torch = known.num_threads != (None,)
-        return Sweep(
-            task=task,
-            contestant=contestant,
-            num_envs=(self.num_envs,) if self.num_envs and has_choice else known.num_envs,
-            num_threads=(self.num_threads,) if self.num_threads and uses_torch else known.num_threads,
-            num_iterations=self.num_iterations,
-        )
+def estimated_s(job: Job, results: Results) -> float:
+    """Seconds of a job: those that equal ones took, or what the best known rate lets expect."""
+    alike = [one for one in results.values() if (one.job.task, one.job.contestant) == (job.task, job.contestant)]
+    times = [one.wall_s for one in alike if one.job.env_steps == job.env_steps]
+    if times:
+        return float(np.median(times))
+    guess = TASKS[job.task].usual_rate * CONTESTANTS[job.contestant].usual_speed
+    rate = max((one.rates()["training"] for one in alike), default=guess)
+    return START_S + OVERHEAD * job.env_steps / rate
+
+
+def left_s(plan: Plan, results: Results) -> float:
+    """Seconds of all jobs that are left."""
+    return sum(estimated_s(job, results) for job in plan.jobs(results) if job.key not in results)
+
+
+def _trial(task: str, contestant: str, setting: Setting) -> Job:
+    hyperparameters = _hyperparameters(task, contestant, setting)
+    return Job(
+        task=task,
+        contestant=contestant,
+        envs=setting.envs,
+        num_envs=setting.num_envs or hyperparameters["num_envs"],
+        num_threads=setting.num_threads,
+        hyperparameters=hyperparameters,
+        seed=0,
+        env_steps=TRIAL_ENV_STEPS,
+        num_evaluations=NUM_TRIAL_MARKS,
+        num_episodes=0,
+    )
+
+
+def _hyperparameters(task: str, contestant: str, setting: Setting) -> Row:
+    """Those of a contestant, with what is needed to learn from our envs."""
+    known, usual = CONTESTANTS[contestant], preset(ksim_id(task))
+    if known.hyperparameters == "preset":
+        return json.loads(json.dumps(usual.to_dict()))
+    given = TASKS[task].published if known.hyperparameters == "zoo" else COMMON
+    given = replace(
+        given,
+        contact_spread=usual.contact_spread if setting.envs == "ksim" else 0.0,
+        reward_scale=usual.reward_scale if known.learner == "ksim" else None,
+    )
+    return json.loads(json.dumps(asdict(given)))

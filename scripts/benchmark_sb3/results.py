@@ -1,43 +1,42 @@
-"""What finished trainings came to, in numbers."""
+"""What finished trainings came to, in numbers, and the file that has them: `jobs.jsonl`, a line for each."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scripts.benchmark_sb3.jobs import Row, Training
-from scripts.benchmark_sb3.plan import Plan
+from scripts.benchmark_sb3.jobs import Job, Row
+
+FILE = "jobs.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """A training that has ended."""
 
-    job: Training
-    rows: list[Row]
-
-    def of_kind(self, kind: str) -> list[Row]:
-        """The rows of one kind."""
-        return [row for row in self.rows if row["kind"] == kind]
-
-    @property
-    def evaluations(self) -> list[Row]:
-        """In order; at least one."""
-        return self.of_kind("evaluation")
+    job: Job
+    machine: dict[str, str]
+    evaluations: list[Row]
+    """In order; at least one. Those of trials have times, and no returns."""
+    setup_s: float
+    step_rate: float | None
+    """Env steps per second of the envs alone; None in a trial."""
+    wall_s: float
+    """Of the whole process, with imports and evaluations."""
+    cpu_s: float
+    cores_of_others: float | None
+    """How many cores other processes kept busy meanwhile; None where the kernel does not tell."""
 
     @property
     def seconds(self) -> float:
-        """Of all of it but evaluations: set-up, compilation, training."""
+        """Of all of it but imports and evaluations: set-up, compilation, training."""
         return self.evaluations[-1]["seconds"]
-
-    @property
-    def cores_of_others(self) -> float:
-        """How many cores other processes kept busy meanwhile; not a number where the kernel does not tell."""
-        return self.of_kind("process")[0].get("cores_of_others", math.nan)
 
     def rates(self) -> dict[str, float]:
         """Env steps per second: of the envs alone, of collecting, and of training.
@@ -46,13 +45,10 @@ class Result:
         """
         first, last = self.evaluations[0], self.evaluations[-1]
         if first is last:
-            first = {"env_steps": 0, "collect_s": 0.0, "learn_s": 0.0}
-        steps, collect_s, learn_s = (last[name] - first[name] for name in ("env_steps", "collect_s", "learn_s"))
-        return {
-            "stepping": self.of_kind("envs")[0]["step_rate"],
-            "collection": steps / collect_s,
-            "training": steps / (collect_s + learn_s),
-        }
+            first = {"env_steps": 0, "collect_s": 0.0, "seconds": self.setup_s}
+        steps, collect_s, seconds = (last[name] - first[name] for name in ("env_steps", "collect_s", "seconds"))
+        stepping = math.nan if self.step_rate is None else self.step_rate
+        return {"stepping": stepping, "collection": steps / collect_s, "training": steps / seconds}
 
     def return_at(self, axis: str, mark: float) -> float:
         """The return at so many `"env_steps"` or `"seconds"`: a line between two evaluations; not a number outside."""
@@ -69,30 +65,27 @@ class Result:
         return next((row[axis] for row in self.evaluations if row["return_mean"] >= threshold), math.inf)
 
 
-def results(plan: Plan) -> tuple[list[Result], list[str]]:
-    """Trainings that have ended, and the names of those that are missing."""
-    found, missing = list[Result](), list[str]()
-    for seed, task, contestant in plan.entries():
-        job = plan.training(seed, task, contestant)
-        rows = job and job.result(plan.folder)
-        if job is None or rows is None:
-            missing.append(f"{task} {contestant} seed {seed}")
-        else:
-            found.append(Result(job=job, rows=rows))
-    return found, missing
+Results = dict[str, Result]
+"""By the keys of their jobs."""
 
 
-def difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """The difference of two means, and its standard error (Welch's): not a number without two values in each."""
-    groups = [np.asarray(group, float) for group in (values, others)]
-    errors = [group.var(ddof=1) / len(group) if len(group) > 1 else math.nan for group in groups]
-    return float(groups[0].mean() - groups[1].mean()), math.sqrt(sum(errors))
+def load(folder: Path) -> Results:
+    """All that a folder has."""
+    path = folder / FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {result.job.key: result for result in map(result_of, map(json.loads, lines))}
 
 
-def by_contestant(found: Sequence[Result], task: str) -> dict[str, list[Result]]:
-    """The results of a task, by contestant."""
-    groups: dict[str, list[Any]] = {}
-    for result in found:
-        if result.job.task == task:
-            groups.setdefault(result.job.contestant, []).append(result)
-    return groups
+def result_of(row: Row) -> Result:
+    """The result that a line of the file holds."""
+    known: dict[str, Any] = row | {"job": Job(**row["job"])}
+    return Result(**known)
+
+
+def add(folder: Path, row: Row) -> None:
+    """Append a line; the file is at all times one that `load` can read."""
+    path = folder / FILE
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    new = path.with_suffix(".new")
+    new.write_text(f"{before}{json.dumps(row)}\n", encoding="utf-8")
+    os.replace(new, path)

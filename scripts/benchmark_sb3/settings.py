@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """Of PPO, as SB3, SBX and ours have them."""
+    """Of PPO, as SB3, SBX and ours have them; most are named as in `PPOConfig`.
 
-    dataset_size: int
+    The defaults are what contestants have in common: SB3's defaults but for the schedule, a larger minibatch, larger
+    networks and less noise at first, each of which SB3's own published hyperparameters have too.
+    """
+
+    dataset_size: int = 2048
     """Env steps in one iteration, of all envs together."""
-    minibatch_size: int
-    num_epochs: int
-    learning_rate: float
-    final_learning_rate: float
+    minibatch_size: int = 256
+    num_epochs: int = 10
+    learning_rate: float = 3e-4
+    final_learning_rate: float = 3e-5
     """At the end of a linear schedule."""
-    gamma: float
-    gae_lambda: float
-    clip_ratio: float
-    entropy_coef: float
-    value_loss_coef: float
-    max_grad_norm: float
-    initial_std: float
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_ratio: float = 0.2
+    entropy_coef: float = 0.0
+    value_loss_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    initial_std: float = 0.5
     """Of the actions, in units of half their range."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Of the actor, and of the critic."""
-    activation: Literal["tanh", "relu"]
-    has_orthogonal_init: bool
+    activation: Literal["tanh", "relu"] = "tanh"
+    has_orthogonal_init: bool = True
     """Only SB3 and SBX ask for this."""
+    contact_spread: float = 0.0
+    """Of our envs in training; see `PPOConfig`."""
+    reward_scale: float | None = None
+    """Of our PPO; SB3 and SBX divide rewards by the running deviation of returns."""
+
+
+COMMON = Hyperparameters()
+ZOO = Hyperparameters(dataset_size=512, initial_std=math.exp(-2), activation="relu", has_orthogonal_init=False)
+"""What the published ones of all tasks have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,55 +54,37 @@ class TaskSettings:
     """Budget at which returns are compared."""
     thresholds: tuple[int, ...]
     """Returns whose first time is reported."""
+    usual_rate: float
+    """About how many env steps per second SB3 trains: a guess, until it has been measured."""
     published: Hyperparameters
-    """Those of rl-baselines3-zoo for the v4 task, hyperparams/ppo.yml at commit 208b6fd; it has one env."""
+    """Those of rl-baselines3-zoo for the v4 task, hyperparams/ppo.yml at commit 208b6fd; it has one env, and trains
+    the Humanoid for 10M steps, the others for 1M."""
 
-
-COMMON = Hyperparameters(
-    dataset_size=2048,
-    minibatch_size=256,
-    num_epochs=10,
-    learning_rate=3e-4,
-    final_learning_rate=3e-5,
-    gamma=0.99,
-    gae_lambda=0.95,
-    clip_ratio=0.2,
-    entropy_coef=0.0,
-    value_loss_coef=0.5,
-    max_grad_norm=0.5,
-    initial_std=0.5,
-    activation="tanh",
-    has_orthogonal_init=True,
-)
-"""SB3's defaults but for the schedule, a larger minibatch, larger networks and less noise at first, each of which
-SB3's own published hyperparameters have too."""
 
 TASKS: dict[str, TaskSettings] = {
     "Hopper": TaskSettings(
         env_steps=1_000_000,
         thresholds=(1000, 2000, 3000),
-        published=Hyperparameters(
-            dataset_size=512,
+        usual_rate=3_000.0,
+        published=replace(
+            ZOO,
             minibatch_size=32,
             num_epochs=5,
             learning_rate=9.80828e-05,
             final_learning_rate=9.80828e-05,
             gamma=0.999,
             gae_lambda=0.99,
-            clip_ratio=0.2,
             entropy_coef=0.00229519,
             value_loss_coef=0.835671,
             max_grad_norm=0.7,
-            initial_std=math.exp(-2),
-            activation="relu",
-            has_orthogonal_init=False,
         ),
     ),
     "HalfCheetah": TaskSettings(
         env_steps=1_000_000,
         thresholds=(1000, 2000, 4000),
-        published=Hyperparameters(
-            dataset_size=512,
+        usual_rate=3_000.0,
+        published=replace(
+            ZOO,
             minibatch_size=64,
             num_epochs=20,
             learning_rate=2.0633e-05,
@@ -100,17 +95,14 @@ TASKS: dict[str, TaskSettings] = {
             entropy_coef=0.000401762,
             value_loss_coef=0.58096,
             max_grad_norm=0.8,
-            initial_std=math.exp(-2),
-            activation="relu",
-            has_orthogonal_init=False,
         ),
     ),
     "Humanoid": TaskSettings(
         env_steps=3_000_000,
         thresholds=(500, 1000, 5000),
-        published=Hyperparameters(
-            dataset_size=512,
-            minibatch_size=256,
+        usual_rate=2_000.0,
+        published=replace(
+            ZOO,
             num_epochs=5,
             learning_rate=3.56987e-05,
             final_learning_rate=3.56987e-05,
@@ -121,8 +113,6 @@ TASKS: dict[str, TaskSettings] = {
             value_loss_coef=0.431892,
             max_grad_norm=2.0,
             initial_std=math.exp(-2) / 0.4,  # the zoo's is in units of the action, which ends at 0.4
-            activation="relu",
-            has_orthogonal_init=False,
         ),
     ),
 }

@@ -3,11 +3,9 @@
 import csv
 import json
 import math
-import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,198 +14,221 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from scripts.benchmark_sb3 import jobs, measure, report
-from scripts.benchmark_sb3.contestants import CONTESTANTS, Recipe
-from scripts.benchmark_sb3.jobs import Sweep, Training
-from scripts.benchmark_sb3.plan import Plan
-from scripts.benchmark_sb3.results import Result, difference
+from agents.ppo import preset
+from scripts.benchmark_sb3 import jobs, measure, report, results
+from scripts.benchmark_sb3.__main__ import run_all
+from scripts.benchmark_sb3.contestants import CONTESTANTS
+from scripts.benchmark_sb3.ksim_learner import config_of
+from scripts.benchmark_sb3.machine import FACTS, PACKAGES, check_is_equal, machine
+from scripts.benchmark_sb3.plan import NUM_TRIAL_MARKS, Plan, estimated_s, left_s
 from scripts.benchmark_sb3.settings import COMMON, TASKS
 
 needs_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="Stable-Baselines3 is not installed")
 
 ROOT = Path(__file__).parents[2]
-QUICK = [
-    "--quick",
-    "--contestants",
-    "sb3_dummy",
-    "ksim",
-    "--env-steps",
-    "6144",
-    "--evaluations",
-    "3",
-    "--episodes",
-    "2",
-]
-TRAINING = Training(
-    task="Hopper",
-    contestant="sb3_dummy",
-    seed=0,
-    env_steps=1000,
-    num_evaluations=2,
-    num_episodes=3,
-    num_envs=8,
-    num_threads=1,
-)
-PROCESS = {"kind": "process", "wall_s": 50.0, "cpu_s": 40.0, "cores_of_others": 0.25}
+MACHINE = dict.fromkeys((*FACTS, *PACKAGES, "ksim-envs", "load"), "1.0") | {"processor": "abacus"}
 
 
-def plan(folder, **changes):
+def plan(**changes):
     known = Plan(
-        folder=folder,
         tasks=("Hopper",),
         contestants=("sb3_dummy", "sb3_ksim"),
         num_seeds=2,
         env_steps=1000,
         num_evaluations=2,
         num_episodes=3,
-        num_envs=8,
-        num_threads=1,
-        num_iterations=1,
+        has_trials=False,
     )
     return replace(known, **changes)
 
 
+def job(contestant="sb3_dummy", seed=0, task="Hopper", **changes):
+    return replace(plan().training(seed, task, contestant, {}), **changes)
+
+
 def evaluation(env_steps, seconds, return_mean):
     """Of a training that was set up in 2 s and collects for a quarter of its time."""
-    learned = seconds - 2.0
-    times = {"seconds": seconds, "collect_s": learned / 4, "learn_s": learned * 3 / 4}
-    return {"kind": "evaluation", "env_steps": env_steps, **times, "return_mean": return_mean, "length_mean": 9.0}
+    times = {"seconds": seconds, "collect_s": (seconds - 2.0) / 4}
+    return {"env_steps": env_steps, **times, "return_mean": return_mean, "length_mean": 9.0}
 
 
-def finished(job, *evaluations):
-    """The lines of a training that has ended."""
-    start = {"kind": "start", "settings": job.settings, "machine": {"processor": "abacus"}, "time": 0.0}
-    envs = {"kind": "envs", "setup_s": 2.0, "step_rate": 5000.0}
-    return [start, *evaluations, envs, {"kind": "end"}, PROCESS]
+def finished(of, *evaluations):
+    """The result of a job."""
+    return {
+        "job": asdict(of),
+        "machine": MACHINE,
+        "setup_s": 2.0,
+        "step_rate": 5000.0,
+        "wall_s": 50.0,
+        "cpu_s": 40.0,
+        "cores_of_others": 0.25,
+        "evaluations": list(evaluations),
+    }
 
 
-def save(job, folder, rows):
-    with jobs.new_file(job.path(folder)) as write:
-        for row in rows:
-            write(row)
+def known(*rows):
+    return {one.job.key: one for one in map(results.result_of, rows)}
+
+
+def timed(trial, rate):
+    """The result of a trial with this rate."""
+    marks = [(share * trial.env_steps, share * trial.env_steps / rate) for share in (0.5, 1.0)]
+    times = [{"env_steps": env_steps, "seconds": seconds, "collect_s": seconds / 2} for env_steps, seconds in marks]
+    return finished(trial, *times) | {"step_rate": None}
 
 
 # The whole of it
 
 
-def command(folder, *words):
-    return [sys.executable, "-m", "scripts.benchmark_sb3", *QUICK, "--out", str(folder), *words]
+def command(folder, *options):
+    options = ("--quick", "--contestants", "sb3_dummy", "ksim", "--env-steps", "6144", "--out", str(folder), *options)
+    return [sys.executable, "-m", "scripts.benchmark_sb3", *options]
 
 
 @needs_sb3
 @pytest.mark.slow
 def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tmp_path):
-    first = tmp_path / "Hopper" / "sb3_dummy_seed0.jsonl"
-    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 600
-    while not (first.exists() and '"evaluation"' in first.read_text()):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
-    stopped = first.read_text()
-    assert '"end"' not in stopped
-    time.sleep(1.0)
-    assert first.read_text() == stopped, "the job goes on without the benchmark"
+    with subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stdout.readline, "")
+        assert any("SB3" in line for line in lines) and any("our PPO" in line for line in lines)
+        before = (tmp_path / results.FILE).read_text()
+        assert any("env steps in" in line for line in lines)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert (tmp_path / results.FILE).read_text() == before
 
     ended = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
-    for contestant in ("sb3_dummy", "ksim"):
-        path = tmp_path / "Hopper" / f"{contestant}_seed0.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        assert [row["kind"] for row in rows] == ["start", *["evaluation"] * 3, "envs", "end", "process"]
-        assert [row["env_steps"] for row in rows[1:4]] == [2048, 4096, 6144]
-        times = [[row[name] for row in rows[1:4]] for name in ("seconds", "collect_s", "learn_s")]
-        assert (np.diff(times) > 0).all()
-        for row in rows[1:4]:
-            assert row["seconds"] == pytest.approx(rows[4]["setup_s"] + row["collect_s"] + row["learn_s"])
+    assert "DummyVecEnv, 8 envs" not in ended.stdout, "a job that had ended was run again"
+    text = (tmp_path / results.FILE).read_text()
+    assert text.startswith(before)
+    found = list(results.load(tmp_path).values())
+    assert [one.job.contestant for one in found] == ["sb3_dummy", "ksim"]
+    for one in found:
+        assert [row["env_steps"] for row in one.evaluations] == [4096, 6144]
+        times = [[row[name] for row in one.evaluations] for name in ("seconds", "collect_s")]
+        assert (np.diff(times) > 0).all() and 0 < one.setup_s < times[0][0] < one.seconds < one.wall_s
+        for row in one.evaluations:
             assert 0 < row["return_mean"] < 4000 and 1 <= row["length_mean"] <= 1000
-        assert rows[3]["seconds"] < rows[6]["wall_s"]
-        assert rows[4]["step_rate"] > 0 and rows[6]["cpu_s"] > 1
+        assert one.step_rate > 0 and one.cpu_s > 1
     assert {"report.md", "returns.csv", "runs.csv", "Hopper.png"} <= {path.name for path in tmp_path.iterdir()}
     assert "missing" not in ended.stdout
 
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jsonl")}
     again = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert again.returncode == 0 and before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jsonl")}
+    assert again.returncode == 0 and (tmp_path / results.FILE).read_text() == text
 
 
 @needs_sb3
-def test_a_sweep_measures_every_setting(tmp_path):
-    sweep = Sweep(task="Hopper", contestant="sb3_dummy", num_envs=(8, 16), num_threads=(1,), num_iterations=1)
-    assert jobs.run(sweep, tmp_path, {})
-    rows = sweep.result(tmp_path)
-    settings = [row for row in rows if row["kind"] == "setting"]
-    assert [(row["num_envs"], row["num_threads"]) for row in settings] == [(8, 1), (16, 1)]
-    assert all(len(row["rates"]) == 1 and min(row["rates"]) > 0 for row in settings)
+def test_a_trial_has_times_and_no_returns():
+    trial = replace(plan(has_trials=True).trials("Hopper", "sb3_dummy")[0], env_steps=8192)
+    row = jobs.run(trial, MACHINE, lambda row: None)
+    one = results.result_of(row)
+    assert one.job == trial and one.step_rate is None and one.rates()["training"] > 0
+    assert len(one.evaluations) == NUM_TRIAL_MARKS and "return_mean" not in one.evaluations[-1]
+
+
+@needs_sb3
+def test_worker_processes_change_no_number_of_a_training():
+    short = {"env_steps": 2048, "num_evaluations": 1, "num_episodes": 1, "num_envs": 2}
+    rows = [jobs.run(job(name, **short), MACHINE, lambda row: None) for name in ("sb3_dummy", "sb3_subproc")]
+    returns = [[one["return_mean"] for one in row["evaluations"]] for row in rows]
+    assert len(returns[0]) == 1 and returns[0] == returns[1]
 
 
 def test_a_job_that_fails_is_not_done(tmp_path, capfd):
-    job = replace(TRAINING, num_envs=0)
-    assert not jobs.run(job, tmp_path, {})
-    assert job.result(tmp_path) is None and job.rows(tmp_path)[0]["settings"]["num_envs"] == 0
-    assert "Error" in capfd.readouterr().err
+    assert run_all(plan(contestants=("ksim",), num_seeds=1, env_steps=1000), {}, tmp_path, math.inf) == 1
+    assert not (tmp_path / results.FILE).exists()
+    captured = capfd.readouterr()
+    assert "InvalidConfigError" in captured.err and "FAILED" in captured.out
+
+
+def test_a_job_does_not_inherit_what_steers_libraries(monkeypatch):
+    given = {}
+
+    def popen(command, env, **options):
+        given.update(env)
+        raise InterruptedError
+
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "cache")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(jobs.subprocess, "Popen", popen)
+    with pytest.raises(InterruptedError):
+        jobs.run(job(), MACHINE, lambda row: None)
+    assert {"XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "OMP_NUM_THREADS"}.isdisjoint(given)
+    assert given["KSIM_CACHE_DIR"] == "off" and "PATH" in given
 
 
 # Jobs and what is left to do
 
 
-def test_only_a_job_that_has_ended_is_done(tmp_path):
-    rows = finished(TRAINING, evaluation(1000, 42.0, 7.0))
-    assert TRAINING.result(tmp_path) is None
-    save(TRAINING, tmp_path, rows[:3])
-    with TRAINING.path(tmp_path).open("a") as file:
-        file.write('{"kind": "en')
-    assert TRAINING.result(tmp_path) is None and TRAINING.rows(tmp_path) == rows[:3]
-    save(TRAINING, tmp_path, rows)
-    assert TRAINING.result(tmp_path) == rows
+def test_results_are_those_that_were_added(tmp_path):
+    rows = [finished(job(seed=seed), evaluation(1000, 42.0, 7.0)) for seed in range(2)]
+    assert results.load(tmp_path) == {}
+    for row in rows:
+        results.add(tmp_path, row)
+    assert results.load(tmp_path) == known(*rows)
+    assert [path.name for path in tmp_path.iterdir()] == [results.FILE]
 
 
-def test_numbers_of_other_settings_are_refused(tmp_path):
-    save(TRAINING, tmp_path, finished(TRAINING, evaluation(1000, 42.0, 7.0)))
-    with pytest.raises(SystemExit, match="was measured with .*'num_episodes': 3.*Choose another folder"):
-        replace(TRAINING, num_episodes=4).result(tmp_path)
+def test_only_equal_jobs_are_done(tmp_path):
+    one, other = job("ksim_preset"), job("ksim_preset")
+    assert one.key == other.key
+    assert replace(one, num_episodes=4).key != one.key
+    assert replace(one, hyperparameters=one.hyperparameters | {"gamma": 0.5}).key != one.key
 
 
-def test_an_orphan_does_not_write_into_a_new_file(tmp_path):
-    with jobs.new_file(tmp_path / "file") as old, jobs.new_file(tmp_path / "file") as new:
-        old({"a": 1})
-        new({"b": 2})
-    assert (tmp_path / "file").read_text() == '{"b": 2}\n'
+def test_results_of_another_machine_are_refused():
+    there = known(finished(job(), evaluation(1000, 42.0, 7.0)))
+    check_is_equal(MACHINE | {"load": "9.0", "ksim-envs": "newer"}, there)
+    with pytest.raises(SystemExit, match="there {'cores': '1.0'}, here {'cores': '64'}. Choose another --out"):
+        check_is_equal(MACHINE | {"cores": "64"}, there)
 
 
-def test_the_fastest_setting_has_the_best_median():
-    rates = {8: [10.0, 11.0, 90.0], 16: [12.0, 13.0, 14.0], 32: [5.0, 20.0, 6.0]}
-    rows = [{"kind": "setting", "num_envs": size, "num_threads": 1, "rates": rates[size]} for size in rates]
-    found = jobs.best([{"kind": "start"}, *rows, {"kind": "end"}])
-    assert (found["num_envs"], found["rate"]) == (16, 13.0)
+def test_contestants_take_turns_within_a_task_and_tasks_within_a_seed():
+    order = [(one.seed, one.task, one.contestant) for one in plan(tasks=("Hopper", "Humanoid")).jobs({})]
+    assert order[:4] == [(0, task, name) for task in ("Hopper", "Humanoid") for name in ("sb3_dummy", "sb3_ksim")]
+    assert [seed for seed, _, _ in order] == [0] * 4 + [1] * 4
 
 
-def test_trainings_wait_for_their_sweep_and_take_its_choice(tmp_path):
-    asked = plan(tmp_path, num_envs=None, num_threads=None, contestants=("sb3_dummy", "ksim_preset"))
-    (sweep,) = asked.sweeps()
-    assert asked.training(0, "Hopper", "sb3_dummy") is None and asked.estimated_s("Hopper", "sb3_dummy") is None
-    setting = {"kind": "setting", "num_envs": 16, "num_threads": 2, "rates": [100.0]}
-    start = {"kind": "start", "settings": sweep.settings, "machine": {}, "time": 0.0}
-    save(sweep, tmp_path, [start, setting, {"kind": "end"}])
-    assert asked.training(1, "Hopper", "sb3_dummy") == replace(TRAINING, seed=1, num_envs=16, num_threads=2)
-    assert asked.estimated_s("Hopper", "sb3_dummy") == pytest.approx(20.0 + 1.2 * 1000 / 100.0)
-    job = asked.training(0, "Hopper", "sb3_dummy")
-    save(job, tmp_path, finished(job, evaluation(1000, 42.0, 7.0)))
-    assert asked.estimated_s("Hopper", "sb3_dummy") == 50.0
+def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
+    asked, found = plan(has_trials=True, contestants=("sb3_dummy", "ksim_preset")), {}
+    order = asked.jobs(found)
+    trials = asked.trials("Hopper", "sb3_dummy")
+    assert [(trial.num_envs, trial.num_threads) for trial in trials][:3] == [(8, 1), (8, 2), (16, 1)]
+    for number, trial in enumerate(trials):
+        assert next(order) == trial
+        found |= known(timed(trial, 300.0 if number == 2 else 200.0 - number))
+    assert [(one.num_envs, one.contestant, one.num_episodes) for one in (next(order), next(order))] == [
+        (16, "sb3_dummy", 3),
+        (preset("ksim/Hopper-v0").num_envs, "ksim_preset", 3),
+    ]
+    assert next(order).seed == 1
 
 
-def test_contestants_take_turns_within_a_seed(tmp_path):
-    entries = list(plan(tmp_path, tasks=("Hopper", "Humanoid")).entries())
-    assert entries[:4] == [(0, task, name) for task in ("Hopper", "Humanoid") for name in ("sb3_dummy", "sb3_ksim")]
-    assert [seed for seed, _, _ in entries] == [0] * 4 + [1] * 4
+def test_estimates_come_from_equal_trainings_or_else_from_rates_or_else_from_a_guess():
+    training = job(env_steps=60_000)
+    assert estimated_s(training, {}) == pytest.approx(15.0 + 1.2 * 60_000 / TASKS["Hopper"].usual_rate)
+    trials = plan(has_trials=True).trials("Hopper", "sb3_dummy")
+    found = known(timed(trials[0], 50.0), timed(trials[1], 100.0))
+    assert estimated_s(training, found) == pytest.approx(15.0 + 1.2 * 60_000 / 100.0)
+    found |= known(finished(replace(training, seed=1), evaluation(60_000, 42.0, 7.0)))
+    assert estimated_s(training, found) == 50.0
 
 
-def test_the_preset_has_its_own_budget_and_never_less_than_it_can_learn_from(tmp_path):
-    assert plan(tmp_path, env_steps=None).budget("Hopper", "sb3_dummy") == 1_000_000
-    assert plan(tmp_path, env_steps=None).budget("Humanoid", "sb3_ksim") == 3_000_000
-    assert plan(tmp_path, env_steps=None).budget("Humanoid", "ksim_preset") == 20_000_000
-    assert plan(tmp_path, env_steps=1000).budget("Humanoid", "ksim_preset") == 2 * 40_960
+def test_what_is_left_is_estimated_and_what_would_not_end_in_time_is_not_begun(tmp_path, capsys):
+    found = known(*(finished(job(name), evaluation(1000, 42.0, 7.0)) for name in ("sb3_dummy", "sb3_ksim")))
+    found = {key: replace(one, machine=machine()) for key, one in found.items()}
+    assert left_s(plan(), found) == 100.0
+    assert run_all(plan(), found, tmp_path, 49.0) == 0
+    assert "would not end in time" in capsys.readouterr().out and len(found) == 2
+
+
+def test_the_preset_has_its_own_budget_and_never_less_than_it_can_learn_from():
+    usual = plan(env_steps=None)
+    assert usual.budget("Hopper", "sb3_dummy") == 1_000_000 and usual.budget("Humanoid", "sb3_ksim") == 3_000_000
+    assert usual.budget("Humanoid", "ksim_preset") == 20_000_000
+    assert plan(env_steps=1000).budget("Humanoid", "ksim_preset") == 2 * 40_960
 
 
 # What is measured
@@ -224,17 +245,13 @@ def test_the_clock_stands_still_while_the_policy_is_evaluated(monkeypatch):
         wait(1000.0)
         return {"return_mean": 1.0}
 
-    recorder = measure.Recorder(rows.append, evaluate, env_steps=100, num_evaluations=2, started=7.0)
+    recorder = measure.Recorder(job(env_steps=100), evaluate, rows.append, started=7.0)
     for env_steps in (30, 60, 90, 120):
         wait(2.0)
         recorder.collected()
         wait(5.0)
         recorder.learned(env_steps)
-    assert [row["env_steps"] for row in rows] == [60, 120]
-    assert [(row["seconds"], row["collect_s"], row["learn_s"]) for row in rows] == [
-        (17.0, 4.0, 10.0),
-        (31.0, 8.0, 20.0),
-    ]
+    assert [(row["env_steps"], row["seconds"], row["collect_s"]) for row in rows] == [(60, 17.0, 4.0), (120, 31.0, 8.0)]
 
 
 def test_an_evaluation_is_that_of_single_envs():
@@ -252,16 +269,17 @@ def test_an_evaluation_is_that_of_single_envs():
             ended = terminated or truncated
         env.close()
     assert len(set(returns)) > 1
-    assert row["return_mean"] == pytest.approx(np.mean(returns)) and row["return_std"] == pytest.approx(np.std(returns))
+    assert row["return_mean"] == round(np.mean(returns), 2) and row["return_std"] == round(np.std(returns), 2)
     assert row["length_mean"] == pytest.approx(np.mean(returns) + 1)  # the last step has no reward
+    assert measure.evaluate("InvertedPendulum-v5", lambda obs_EL: obs_EL @ gain, 0) == {}
 
 
-def test_all_that_share_hyperparameters_have_the_same_network_sizes():
+def test_networks_have_the_same_sizes_and_rollouts_are_whole():
     sizes = {settings.published.hidden_sizes for settings in TASKS.values()} | {COMMON.hidden_sizes}
-    assert sizes == {(256, 256)}
+    assert sizes == {(256, 256)} == {preset(f"ksim/{task}-v0").hidden_sizes for task in TASKS}
     for contestant in CONTESTANTS.values():
-        if contestant.has_common_hyperparameters:
-            assert all(COMMON.dataset_size % size == 0 for size in contestant.num_envs)
+        if contestant.hyperparameters == "common":
+            assert all(COMMON.dataset_size % setting.num_envs == 0 for setting in contestant.settings)
 
 
 @needs_sb3
@@ -269,8 +287,9 @@ def test_all_that_share_hyperparameters_have_the_same_network_sizes():
     ("name", "task", "size", "bound"), [("sb3_dummy", "Humanoid", 348, 0.4), ("sb3_ksim", "Hopper", 11, 1.0)]
 )
 def test_sb3_learns_with_the_hyperparameters(name, task, size, bound):
-    recipe = Recipe(task=task, hyperparameters=COMMON, num_envs=2, seed=3, env_steps=2048)
-    learner = CONTESTANTS[name].load()(recipe)
+    from scripts.benchmark_sb3.sb3_learner import SB3Learner
+
+    learner = SB3Learner(job(name, seed=3, task=task, num_envs=2))
     model = learner._model
     assert (model.n_steps, model.batch_size, model.n_epochs, model.gamma) == (1024, 256, 10, 0.99)
     assert [model.lr_schedule(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([3e-4, 1.65e-4, 3e-5])
@@ -285,50 +304,46 @@ def test_sb3_learns_with_the_hyperparameters(name, task, size, bound):
     learner.close()
 
 
-def test_ours_learns_with_the_hyperparameters():
-    from agents.ppo import preset
-    from scripts.benchmark_sb3.ksim_learner import _config
+@needs_sb3
+def test_seeds_share_no_env():
+    from scripts.benchmark_sb3.sb3_learner import SB3Learner
 
-    recipe = Recipe(task="Hopper", hyperparameters=COMMON, num_envs=32, seed=3, env_steps=100_000)
-    config = _config(recipe)
-    assert (config.num_envs, config.rollout_length, config.dataset_size, config.num_epochs) == (32, 64, 2048, 10)
-    assert (config.learning_rate, config.final_learning_rate, config.initial_std) == (3e-4, 3e-5, 0.5)
-    usual = preset("ksim/Hopper-v0")
-    assert (config.reward_scale, config.contact_spread) == (usual.reward_scale, usual.contact_spread)
-    assert _config(replace(recipe, hyperparameters=None)) == replace(usual, seed=3, total_env_steps=100_000)
+    starts = set()
+    for seed in (0, 1):
+        learner = SB3Learner(job(seed=seed, num_envs=4))
+        starts |= {obs.tobytes() for obs in learner._envs.reset()}
+        learner.close()
+    assert len(starts) == 8
 
 
 @needs_sb3
-def test_the_adapters_cost_is_that_of_the_same_steps():
-    import ksim_envs
-    from ksim_envs.adapters.sb3 import KsimVecEnv
-    from scripts.benchmark_sb3 import adapter_cost
+def test_sb3_and_ours_train_in_the_same_envs():
+    from scripts.benchmark_sb3.ksim_learner import KsimLearner
+    from scripts.benchmark_sb3.sb3_learner import SB3Learner
 
-    task = ksim_envs.get_task("ksim/Hopper-v0")
-    words = adapter_cost.cost(task, 8, 5)
-    assert re.fullmatch(
-        r"vector env [\d.]+ ms a step; the adapter adds [-\d.]+ ms \(quartiles [-\d.]+ and [-\d.]+, 5 pairs\); "
-        r"[\d.]+ episodes end in a step",
-        words,
-    )
-    bare, adapted = (ksim_envs.make("ksim/Hopper-v0", 8, autoreset_mode="same_step") for _ in range(2))
-    bare.reset(seed=[*range(8)])
-    adapted = KsimVecEnv(adapted)
-    adapted.seed(0)
-    adapted.reset()
-    seconds_P2, num_ended = adapter_cost.paired_seconds(bare, adapted, 30)
-    assert seconds_P2.shape == (30, 2) and (seconds_P2 > 0).all() and num_ended > 0
-    for name, values in bare.physics_state().items():
-        np.testing.assert_array_equal(values, adapted.env.physics_state()[name])
-    bare.close()
-    adapted.close()
+    sb3, ours = SB3Learner(job("sb3_ksim")), KsimLearner(job("ksim", env_steps=10_000))
+    core = sb3._envs.env.core
+    assert core.task == ours._trainer.core.task and "contact_spread" in core.task.randomizers
+    sb3.close()
+
+
+def test_ours_learns_with_the_hyperparameters():
+    asked = job("ksim", seed=3, num_envs=32, env_steps=100_000)
+    config, usual = config_of(asked), preset("ksim/Hopper-v0")
+    assert (config.num_envs, config.rollout_length, config.dataset_size, config.num_epochs) == (32, 64, 2048, 10)
+    assert (config.learning_rate, config.final_learning_rate, config.initial_std) == (3e-4, 3e-5, 0.5)
+    assert (config.reward_scale, config.contact_spread) == (usual.reward_scale, usual.contact_spread)
+    exact = job("ksim_gymnasium", seed=3, num_envs=32, env_steps=100_000)
+    assert config_of(exact) == replace(config, dynamics="gymnasium", contact_spread=0.0)
+    alone = job("ksim_preset", seed=3, env_steps=100_000)
+    assert config_of(alone) == replace(usual, seed=3, total_env_steps=100_000)
 
 
 # Results and report
 
 
 def test_returns_are_read_off_between_evaluations():
-    result = Result(job=TRAINING, rows=finished(TRAINING, evaluation(500, 10.0, 100.0), evaluation(1000, 20.0, 300.0)))
+    result = results.result_of(finished(job(), evaluation(500, 10.0, 100.0), evaluation(1000, 20.0, 300.0)))
     assert result.return_at("env_steps", 750) == 200.0 and result.return_at("seconds", 12.5) == 150.0
     assert math.isnan(result.return_at("env_steps", 400)) and math.isnan(result.return_at("env_steps", 1001))
     assert result.return_after(1e6) == 300.0 and result.return_after(15.0) == 200.0
@@ -337,45 +352,40 @@ def test_returns_are_read_off_between_evaluations():
 
 
 def test_rates_leave_out_what_comes_before_the_first_evaluation():
-    result = Result(job=TRAINING, rows=finished(TRAINING, evaluation(500, 22.0, 0.0), evaluation(1000, 32.0, 0.0)))
+    result = results.result_of(finished(job(), evaluation(500, 22.0, 0.0), evaluation(1000, 32.0, 0.0)))
     assert result.rates() == {"stepping": 5000.0, "collection": 500 / 2.5, "training": 500 / 10.0}
-    alone = Result(job=TRAINING, rows=finished(TRAINING, evaluation(1000, 22.0, 0.0)))
+    alone = results.result_of(finished(job(), evaluation(1000, 22.0, 0.0)))
     assert alone.rates() == {"stepping": 5000.0, "collection": 1000 / 5.0, "training": 1000 / 20.0}
 
 
-def test_the_difference_of_two_means_has_welchs_standard_error():
-    mean, error = difference([1.0, 3.0], [2.0, 2.0, 5.0])
-    assert mean == -1.0 and error == pytest.approx(math.sqrt(2.0 / 2 + 3.0 / 3))
-    assert math.isnan(difference([1.0], [2.0, 3.0])[1])
-
-
 @pytest.fixture
-def half(tmp_path):
+def half():
     """Both seeds of one contestant, and one of the other."""
-    asked = plan(tmp_path)
-    numbers = {(0, "sb3_dummy"): (40.0, 900.0), (1, "sb3_dummy"): (44.0, 1100.0), (0, "sb3_ksim"): (21.0, 1200.0)}
-    for (seed, contestant), (seconds, last) in numbers.items():
-        job = asked.training(seed, "Hopper", contestant)
-        save(job, tmp_path, finished(job, evaluation(500, seconds / 2, 100.0), evaluation(1000, seconds, last)))
-    return asked
+    numbers = {(0, "sb3_dummy"): (40.0, 900.0), (1, "sb3_dummy"): (44.0, 1100.0), (0, "sb3_ksim"): (22.0, 1200.0)}
+    return known(
+        *(
+            finished(job(name, seed), evaluation(500, seconds / 2, 100.0), evaluation(1000, seconds, last))
+            for (seed, name), (seconds, last) in numbers.items()
+        )
+    )
 
 
 def test_the_report_says_what_is_there_and_what_is_missing(half, tmp_path):
-    text = report.write(half, tmp_path / "report")
+    text = report.write(plan(), half, tmp_path / "report")
     assert "1 trainings are missing:** Hopper sb3_ksim seed 1." in text
     lines = text.splitlines()
-    assert "| sb3_dummy | +0 ± 141 | " in text  # variances of 20,000 over two seeds each: the root of 20,000
-    assert any(line.startswith("| sb3_ksim | +200 |") and line.endswith("| x 0.50 |") for line in lines)
+    label = CONTESTANTS["sb3_ksim"].label
+    assert f"| sb3_ksim | {label} | 8 (ksim) | 1 | 5,000 | 182 | 45 | 1.90 | 1,000 | 22 |" in lines
     assert "| sb3_dummy | – | 100 (100 to 100) | 1,000 (900 to 1,100) |" in lines
     assert "| sb3_dummy | 44 s, 1,000 (1 of 2) | – | – |" in lines
-    assert "| sb3_ksim | 21 s, 1,000 (1 of 1) | – | – |" in lines
-    assert "processor abacus." in lines
+    assert "| sb3_ksim | 22 s, 1,000 (1 of 1) | – | – |" in lines
+    assert any(line.startswith("processor abacus; ") for line in lines)
     assert "Other processes kept 0.25 cores busy in the median training, 0.25 at most." in lines
     assert text == (tmp_path / "report" / "report.md").read_text() and (tmp_path / "report" / "Hopper.png").exists()
 
 
 def test_the_csv_files_have_every_number(half, tmp_path):
-    report.write(half, tmp_path)
+    report.write(plan(), half, tmp_path)
     returns, runs = (
         list(csv.DictReader((tmp_path / name).read_text().splitlines())) for name in ("returns.csv", "runs.csv")
     )
@@ -385,19 +395,16 @@ def test_the_csv_files_have_every_number(half, tmp_path):
         ("sb3_dummy", "0", "1000", "900.0"),
     ]
     (ours,) = [row for row in runs if row["contestant"] == "sb3_ksim"]
-    assert (ours["num_envs"], ours["seconds"], ours["cores_of_others"]) == ("8", "21.0", "0.25")
-    assert float(ours["training_rate"]) == pytest.approx(500 / 10.5, abs=1e-3)
+    assert (ours["num_envs"], ours["seconds"], ours["cores_of_others"]) == ("8", "22.0", "0.25")
+    assert float(ours["training_rate"]) == pytest.approx(500 / 11.0, abs=1e-3)
 
 
 def test_an_empty_benchmark_has_a_report_too(tmp_path):
-    text = report.write(plan(tmp_path), tmp_path)
+    text = report.write(plan(), {}, tmp_path)
     assert "4 trainings are missing" in text and "##" in text
 
 
-def test_settings_survive_json():
-    assert json.loads(json.dumps(TRAINING.settings)) == TRAINING.settings
-    assert TRAINING.settings["hyperparameters"]["gamma"] == COMMON.gamma
-    assert {**asdict(TRAINING)}.items() <= TRAINING.settings.items()
-    zoo = replace(TRAINING, contestant="sb3_zoo")
-    assert zoo.settings["hyperparameters"]["learning_rate"] == TASKS["Hopper"].published.learning_rate
-    assert replace(TRAINING, contestant="ksim_preset").settings["hyperparameters"] is None
+def test_a_job_survives_json():
+    for name in CONTESTANTS:
+        one = job(name)
+        assert jobs.Job(**json.loads(one.key)) == one

@@ -1,5 +1,7 @@
 """What SB3's adapter adds to a step of the vector env, and what many time limits in one step do to SB3.
 
+    python -m scripts.sb3_adapter_cost --num-envs 2048 --num-pairs 200
+
 Vector env and adapter step the same physics under the same actions, in turn, each first every other time; the median of
 the pairs' differences counts. It matters how many episodes end in a step, so there are two cases: random actions, under
 which a Humanoid soon falls, and the same task without falling, where only time limits end episodes, some in each step
@@ -8,6 +10,7 @@ because first episodes are staggered. The second case is also what SB3's own ste
 
 from __future__ import annotations
 
+import argparse
 import time
 from dataclasses import replace
 from typing import Any
@@ -24,15 +27,19 @@ NUM_ACTIONS = 16
 NUM_WARM_UPS = 40
 
 
-def main(task_id: str, num_envs: int, num_pairs: int) -> int:
+def main() -> None:
     """Measure, and print."""
-    falling, lasting = get_task(task_id), replace(get_task(task_id), terminations={})
-    for name, task in ((f"{task_id}, random actions", falling), (f"{task_id} that never falls", lasting)):
-        print(f"{name}, {num_envs:,} envs: {cost(task, num_envs, num_pairs)}", flush=True)
+    parser = argparse.ArgumentParser(prog="python -m scripts.sb3_adapter_cost", description=__doc__)
+    parser.add_argument("--task", default="ksim/Humanoid-v0", help="its id")
+    parser.add_argument("--num-envs", type=int, default=2048)
+    parser.add_argument("--num-pairs", type=int, default=200, help="of steps")
+    args = parser.parse_args()
+    falling, lasting = get_task(args.task), replace(get_task(args.task), terminations={})
+    for name, task in ((f"{args.task}, random actions", falling), (f"{args.task} that never falls", lasting)):
+        print(f"{name}, {args.num_envs:,} envs: {cost(task, args.num_envs, args.num_pairs)}", flush=True)
     for staggers in (False, True):
         kind = "staggered" if staggers else "that end together"
-        print(f"SB3 collecting, with first episodes {kind}: {spike(lasting, num_envs, staggers)}", flush=True)
-    return 0
+        print(f"SB3 collecting, with first episodes {kind}: {spike(lasting, args.num_envs, staggers)}", flush=True)
 
 
 def cost(task: Task, num_envs: int, num_pairs: int) -> str:
@@ -109,3 +116,7 @@ class _StepTimes(BaseCallback):
 
 def _make(task: Task, num_envs: int, *, stagger: bool) -> KsimVectorEnv:
     return KsimVectorEnv(task, num_envs, autoreset_mode="SAME_STEP", stagger_first_episodes=stagger)
+
+
+if __name__ == "__main__":
+    main()
