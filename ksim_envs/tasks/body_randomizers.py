@@ -13,6 +13,7 @@ import numpy as np
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.randomizers import Factor, Fields, Uniform
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import from_rotation_vector, multiply
 from ksim_envs.tasks.scales import Scale, check_scale, ends, scale_at
 
@@ -232,7 +233,7 @@ class CollisionBody(Factor):
                 "ellipsoids, cylinders and boxes only."
             )
         key = ctx.stream("shift").run_key if self.per_run else ctx.stream("shift").key
-        shift = scale_at(self.shift, ctx.level) * jax.random.uniform(key, (len(geoms), 3), minval=-1.0)
+        shift = scale_at(self.shift, ctx.level) * uniform(key, (len(geoms), 3), -1.0, 1.0)
         return {
             "geom_size": values["geom_size"].at[geoms].multiply(self.draw((len(geoms), 3), ctx)),
             "geom_pos": values["geom_pos"].at[geoms].add(shift),

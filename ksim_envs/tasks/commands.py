@@ -20,6 +20,7 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.measures import check_shapes
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry, Command, Quantity, Remembering
 from ksim_envs.types import View
@@ -46,7 +47,7 @@ class Uniform:
     def __call__(self, view: View, ctx: Context) -> Float[Array, "..."]:
         """A scalar for numbers, a vector for tuples."""
         low, high = ends_at(self.low, ctx.level), ends_at(self.high, ctx.level)
-        return jax.random.uniform(ctx.key, low.shape, low.dtype, low, high)
+        return uniform(ctx.key, low.shape, low, high, low.dtype)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class PolarVelocity:
     def __call__(self, view: View, ctx: Context) -> Float[Array, "2"]:
         """Ahead and to the left."""
         speed = Uniform(self.low, self.high)(view, ctx.stream("speed"))
-        turn = jax.random.uniform(ctx.stream("direction").key, (), jnp.float32, -1.0, 1.0)
+        turn = uniform(ctx.stream("direction").key, (), -1.0, 1.0)
         angle = turn * scale_at(self.max_direction, ctx.level)
         backward = happens(self.backward_probability, ctx.stream("backward"))
         return jnp.where(backward, -speed, speed) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
@@ -270,7 +271,7 @@ def happens(probability: Scale, ctx: Context) -> Array:
 
 def steps_in(interval: tuple[float, float], ctx: Context) -> Array:
     """A number of control steps, at least 1, whose time is uniform in a range in s."""
-    time = jax.random.uniform(ctx.key, (), jnp.float32, *interval)
+    time = uniform(ctx.key, (), *interval)
     return jnp.maximum(jnp.round(time / ctx.dt).astype(jnp.int32), 1)
 
 

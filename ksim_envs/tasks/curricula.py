@@ -9,13 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.scales import check_range
 from ksim_envs.tasks.terms import Carry, Quantity, call, init
 from ksim_envs.types import View
@@ -162,7 +162,7 @@ class _Adaptive:
         level = carry.level + (rises.astype(jnp.float32) - falls) / self.num_levels
         if self.mixes_at_top:
             is_done = rises & (carry.level >= 1.0)
-            level = jnp.where(is_done, jax.random.uniform(ctx.key, minval=self.start, maxval=1.0), level)
+            level = jnp.where(is_done, uniform(ctx.key, (), self.start, 1.0), level)
         return Progress(
             level=jnp.clip(level, self.start, 1.0),
             average=average,

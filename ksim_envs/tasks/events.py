@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import rotate_back
 from ksim_envs.tasks.scales import Range, Scale, check_range, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry
@@ -253,7 +254,7 @@ def _of_base(ctx: Context, velocity: Any) -> Kick:
 
 
 def _drawn(ends: Range, ctx: Context, shape: tuple[int, ...] = ()) -> Array:
-    return jax.random.uniform(ctx.key, shape, jnp.float32, *ends)
+    return uniform(ctx.key, shape, *ends)
 
 
 def _in_steps(seconds: Range, ctx: Context) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -23,6 +22,7 @@ from ksim_envs.tasks.commands import (
 )
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.measures import Constant, check_positive, check_shapes
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry, Quantity, Remembering
 from ksim_envs.types import View
@@ -107,7 +107,7 @@ class MovingJoints:
 
     def _way(self, position: Array, ctx: Context) -> tuple[Array, Array]:
         low, high = self._ranges(ctx)
-        target = jax.random.uniform(ctx.stream("target").key, position.shape, position.dtype, low, high)
+        target = uniform(ctx.stream("target").key, position.shape, low, high, position.dtype)
         steps = steps_in(self.time, ctx.stream("time"))
         return (target - position) / steps, steps
 
@@ -148,7 +148,7 @@ class GaitPhase(Remembering):
     def remember(self, holds: Array, ctx: Context) -> tuple[Array, Array]:
         """The clock, in [0, 1), and its period in s."""
         low, high = self.period
-        return jnp.zeros(()), jax.random.uniform(ctx.key, (), jnp.float32, low, high)
+        return jnp.zeros(()), uniform(ctx.key, (), low, high)
 
     def update(self, memory: tuple[Array, Array], holds: Array, ctx: Context) -> tuple[Float[Array, "feet"], Carry]:
         """One for each foot."""

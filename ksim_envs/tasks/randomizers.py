@@ -7,7 +7,6 @@ nothing in the model, such as a factor for a damping that is zero everywhere, is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import jax
@@ -16,6 +15,7 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.scales import Scale, check_range, check_scale, ends, scale_at
 
 Fields: TypeAlias = dict[str, Array]
@@ -41,7 +41,7 @@ class ContactSoftness:
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`geom_solref`, (ngeom, 2)."""
         value = values["geom_solref"]
-        exponent = jax.random.uniform(ctx.key, (2,), value.dtype, -1.0, 1.0)
+        exponent = uniform(ctx.key, (2,), -1.0, 1.0, value.dtype)
         return {"geom_solref": value * (1.0 + self.spread) ** exponent}
 
 
@@ -69,7 +69,7 @@ class Uniform:
     def draw(self, shape: tuple[int, ...], ctx: Context) -> Array:
         """Independent numbers."""
         low, high = scale_at(self.low, ctx.level), scale_at(self.high, ctx.level)
-        return low + (high - low) * jax.random.uniform(ctx.run_key if self.per_run else ctx.key, shape)
+        return uniform(ctx.run_key if self.per_run else ctx.key, shape, low, high)
 
 
 class Factor(Uniform):
@@ -249,14 +249,11 @@ class EncoderOffset:
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`encoder_offset`, (nq,)."""
         joints = ctx.model.joint_qpos(self.joints)
-        normal, uniform = (
-            draw(stream.run_key if self.per_run else stream.key, joints.shape)
-            for draw, stream in [
-                (jax.random.normal, ctx.stream("normal")),
-                (partial(jax.random.uniform, minval=-1.0), ctx.stream("uniform")),
-            ]
+        normal, flat = (
+            stream.run_key if self.per_run else stream.key for stream in (ctx.stream("normal"), ctx.stream("uniform"))
         )
-        offset = scale_at(self.deviation, ctx.level) * normal + scale_at(self.spread, ctx.level) * uniform
+        offset = scale_at(self.deviation, ctx.level) * jax.random.normal(normal, joints.shape)
+        offset += scale_at(self.spread, ctx.level) * uniform(flat, joints.shape, -1.0, 1.0)
         return {"encoder_offset": values["encoder_offset"].at[joints].add(offset)}
 
 

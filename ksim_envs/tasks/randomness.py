@@ -40,6 +40,15 @@ def term_key(key: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.key_data(key)[..., :2], impl=_GENERATOR)
 
 
+def uniform(key: Array, shape: tuple[int, ...], low: Any, high: Any, dtype: Any = jnp.float32) -> Array:
+    """Numbers in [low, high), where the bounds are numbers or arrays that broadcast to the shape.
+
+    JAX's own subtracts the bounds inside the program, and its compiler folds that into what is around it or not, which
+    shows in the last bit: a batch of one then differs from the same row in a larger one.
+    """
+    return low + (high - low) * jax.random.uniform(key, shape, dtype)
+
+
 def _seed(seed: Array) -> Array:
     return jnp.stack(pcg4d(seed.astype(jnp.uint32), 0, 0, SEED)[:2])
 

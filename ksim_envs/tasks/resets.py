@@ -16,6 +16,7 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.floors import Floor
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import from_rotation_vector, multiply
 from ksim_envs.tasks.scales import Range, Scale, check_range, check_scale, ends, scale_at
 
@@ -35,7 +36,7 @@ class UniformPosition:
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with the noise, and `qvel`."""
-        return qpos + jax.random.uniform(ctx.key, qpos.shape, qpos.dtype, -self.scale, self.scale), qvel
+        return qpos + uniform(ctx.key, qpos.shape, -self.scale, self.scale, qpos.dtype), qvel
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class UniformVelocity:
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos`, and `qvel` with the noise."""
-        noise = jax.random.uniform(ctx.key, qvel[: self.stop].shape, qvel.dtype, -self.scale, self.scale)
+        noise = uniform(ctx.key, qvel[: self.stop].shape, -self.scale, self.scale, qvel.dtype)
         return qpos, qvel.at[: self.stop].add(noise)
 
 
@@ -120,7 +121,7 @@ class ObjectAwayFromGoal:
 
         def draw(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             key, use = jax.random.split(carry[0])
-            return key, jax.random.uniform(use, (2,), qpos.dtype, low, high)
+            return key, uniform(use, (2,), low, high, qpos.dtype)
 
         def is_too_near(carry: tuple[Array, Array]) -> Array:
             return jnp.linalg.norm(carry[1]) <= self.distance
@@ -227,7 +228,7 @@ class BasePosition:
         """`qpos` with another place of the base, and `qvel`."""
         base, _, _ = ctx.model.root()
         low, high = jnp.asarray((self.x, self.y), qpos.dtype).T
-        place = jax.random.uniform(ctx.key, (2,), qpos.dtype, low, high)
+        place = uniform(ctx.key, (2,), low, high, qpos.dtype)
         if self.floor is not None:
             qpos = qpos.at[base + 2].add(self.floor(place, ctx).astype(qpos.dtype))
         return qpos.at[base : base + 2].set(place), qvel
@@ -252,7 +253,7 @@ class Height:
         """`qpos` with a higher base, and `qvel`."""
         base, _, _ = ctx.model.root()
         low, high = (scale_at(end, ctx.level).astype(qpos.dtype) for end in (self.low, self.high))
-        return qpos.at[base + 2].add(low + (high - low) * jax.random.uniform(ctx.key, (), qpos.dtype)), qvel
+        return qpos.at[base + 2].add(uniform(ctx.key, (), low, high, qpos.dtype)), qvel
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,7 @@ class Heading:
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with a turned base, and `qvel`."""
-        angle = jax.random.uniform(ctx.key, (), qpos.dtype, self.low, self.high)
+        angle = uniform(ctx.key, (), self.low, self.high, qpos.dtype)
         turn = from_rotation_vector(jnp.zeros(3, qpos.dtype).at[2].set(angle))
         return _turned(qpos, ctx, lambda base: multiply(turn, base)), qvel
 
@@ -335,7 +336,7 @@ def _check_place(term: TargetInDisk | ObjectAwayFromGoal, stop: int, qpos: Posit
 
 
 def _noise(spread: Scale, shape: tuple[int, ...], ctx: Context) -> Array:
-    return scale_at(spread, ctx.level) * jax.random.uniform(ctx.key, shape, minval=-1.0)
+    return scale_at(spread, ctx.level) * uniform(ctx.key, shape, -1.0, 1.0)
 
 
 def _turned(qpos: Position, ctx: Context, turn: Callable[[Array], Array]) -> Position:

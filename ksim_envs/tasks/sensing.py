@@ -20,6 +20,7 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import Vector
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Quantity, Remembering, Wrapper
@@ -174,7 +175,7 @@ class Smoothed(_Remembering):
     def remember(self, value: Array, ctx: Context) -> tuple[Array, Array]:
         """The filter's last value, and the lag."""
         value = value.astype(_float_type(value))
-        return value, jax.random.uniform(ctx.key, (), value.dtype, self.low, self.high)
+        return value, uniform(ctx.key, (), self.low, self.high, value.dtype)
 
     def update(self, memory: tuple[Array, Array], value: Array, ctx: Context) -> tuple[Array, tuple[Array, Array]]:
         """The filter's value, in the quantity's unit and shape."""
@@ -231,7 +232,7 @@ def _repeated(value: Array, times: int) -> Array:
 
 
 def _symmetric(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
-    return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
+    return uniform(key, shape, -1.0, 1.0, dtype)
 
 
 def _float_type(value: Array) -> jnp.dtype:

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE", "ksim_envs", "agents")
-ASSETS = {"scene.xml", "kbot.xml", "zbot.xml", "humanoid.xml"}
+ASSETS = {path.name for path in (ROOT / "ksim_envs/tasks/assets").iterdir()}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="setuptools, which builds, is not installed")
