@@ -14,17 +14,7 @@ from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
 BACKENDS = ("native", "mjx")
-SHARES_PROGRAMS = ("test_check_vector_env.py", "test_mjx.py")
-"""Files whose MJX programs, which take a minute to compile each, are the same ones."""
 _cores: list[Core] = []  # equal envs share a core while one is alive: keeping it saves compiling again
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under pytest-xdist a file's tests stay in one process, which compiles what they share once."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = "mjx ids" if item.path.name in SHARES_PROGRAMS else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(params=BACKENDS)
