@@ -67,7 +67,7 @@ def standing(robot: Robot, style: Style) -> Task:
         episode_length=1000,
         actuator=Delayed(
             actuator=Position(
-                gains=robot.holding_gains, targets=AroundPose(scale=robot.action_scale, keyframe=robot.start)
+                gains=robot.policy_gains, targets=AroundPose(scale=robot.action_scale, keyframe=robot.start)
             ),
             longest=LONGEST_LATENCY,
         ),
@@ -110,9 +110,7 @@ def standing(robot: Robot, style: Style) -> Task:
             "friction": FloorFriction(low=0.5, high=1.0),
             "mass": MassMultiplication(low=0.95, high=1.05),
             "kp": PositionGain(low=0.9, high=1.1),
-            **(
-                {"kd": VelocityGain(low=0.9, high=1.1)} if any(gain.kd for gain in robot.holding_gains.values()) else {}
-            ),
+            **({"kd": VelocityGain(low=0.9, high=1.1)} if any(gain.kd for gain in robot.policy_gains.values()) else {}),
             "encoders": EncoderOffset(spread=0.02),
             "latency": ActionLatency(high=LONGEST_LATENCY),
         },
@@ -156,7 +154,7 @@ def walking(robot: Robot, style: Style) -> Task:
         rewards={
             "reward_velocity": Tracking(2.0, PLANAR, Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"),
             "reward_turn": Tracking(1.0, TURN, Commanded("velocity", 2), Gaussian(0.4)),
-            "reward_gait": Tracking(1.0, heights, swing, Gaussian(0.3 * style.swing_height)),
+            "reward_gait": Tracking(1.0, heights, swing, Gaussian(0.5 * style.swing_height)),
             **rewards,
             "cost_pose": Cost(0.1, Reduced(JointDeviation("*", robot.start), "sum_square")),
             "cost_tilt": Cost(1.0, Reduced(RollPitchYaw("xy"), "sum_square")),

@@ -47,9 +47,24 @@ class Robot:
     """Those of the robot's published walking example, which leave the balance to the policy."""
     holding_gains: Mapping[str, Gains]
     """With these a fixed target holds `start` where that is possible, and no joint shivers at the model's timestep."""
+    policy_gains: Mapping[str, Gains]
+    """Those of our tasks: the robot falls as slowly under noise in its actions as without, so that a policy can learn."""
     action_scale: float = 0.5
     """rad between the targets for the actions 0 and 1; ours."""
 
+
+KBOT_PUBLISHED_GAINS = {
+    "dof_*_hip_pitch_04": Gains(kp=150.0, kd=24.722, max_torque=84.0),
+    "dof_*_hip_roll_03": Gains(kp=200.0, kd=26.387, max_torque=42.0),
+    "dof_*_hip_yaw_03": Gains(kp=100.0, kd=3.419, max_torque=42.0),
+    "dof_*_knee_04": Gains(kp=150.0, kd=8.654, max_torque=84.0),
+    "dof_*_ankle_02": Gains(kp=40.0, kd=0.99, max_torque=11.9),
+    "dof_*_shoulder_pitch_03": Gains(kp=100.0, kd=8.284, max_torque=42.0),
+    "dof_*_shoulder_roll_03": Gains(kp=100.0, kd=8.257, max_torque=42.0),
+    "dof_*_shoulder_yaw_02": Gains(kp=40.0, kd=0.945, max_torque=11.9),
+    "dof_*_elbow_02": Gains(kp=40.0, kd=1.266, max_torque=11.9),
+    "dof_*_wrist_00": Gains(kp=20.0, kd=0.295, max_torque=9.8),
+}
 
 KBOT = Robot(
     model="ksim:kbot.xml",
@@ -63,18 +78,7 @@ KBOT = Robot(
         "dof_*_03": ROBSTRIDE_03,
         "dof_*_04": ROBSTRIDE_04,
     },
-    published_gains={
-        "dof_*_hip_pitch_04": Gains(kp=150.0, kd=24.722, max_torque=84.0),
-        "dof_*_hip_roll_03": Gains(kp=200.0, kd=26.387, max_torque=42.0),
-        "dof_*_hip_yaw_03": Gains(kp=100.0, kd=3.419, max_torque=42.0),
-        "dof_*_knee_04": Gains(kp=150.0, kd=8.654, max_torque=84.0),
-        "dof_*_ankle_02": Gains(kp=40.0, kd=0.99, max_torque=11.9),
-        "dof_*_shoulder_pitch_03": Gains(kp=100.0, kd=8.284, max_torque=42.0),
-        "dof_*_shoulder_roll_03": Gains(kp=100.0, kd=8.257, max_torque=42.0),
-        "dof_*_shoulder_yaw_02": Gains(kp=40.0, kd=0.945, max_torque=11.9),
-        "dof_*_elbow_02": Gains(kp=40.0, kd=1.266, max_torque=11.9),
-        "dof_*_wrist_00": Gains(kp=20.0, kd=0.295, max_torque=9.8),
-    },
+    published_gains=KBOT_PUBLISHED_GAINS,
     holding_gains={
         "dof_*_hip_pitch_04": Gains(kp=500.0, kd=20.0, max_torque=120.0),
         "dof_*_hip_roll_03": Gains(kp=500.0, kd=20.0, max_torque=60.0),
@@ -86,8 +90,16 @@ KBOT = Robot(
         "dof_*_elbow_02": Gains(kp=40.0, kd=1.3, max_torque=17.0),
         "dof_*_wrist_00": Gains(kp=20.0, kd=0.3, max_torque=14.0),
     },
+    policy_gains=KBOT_PUBLISHED_GAINS,
 )
 """K-Bot headless, 20 joints. The published example multiplies these gains by 1.4 and the limits by 1.5."""
+
+ZBOT_HOLDING_GAINS = {
+    "*": FEETECH_STS3250.gains(22.0, 0.0),
+    "*_shoulder_*": FEETECH_STS3250.gains(16.0, 0.0),
+    "*_elbow_*": FEETECH_STS3215.gains(16.0, 0.0),
+    "*_gripper_*": FEETECH_STS3215.gains(16.0, 0.0),
+}
 
 ZBOT = Robot(
     model="ksim:zbot.xml",
@@ -102,12 +114,9 @@ ZBOT = Robot(
         "*_elbow_*": FEETECH_STS3215.gains(16.0, 3.0),
         "*_gripper_*": FEETECH_STS3215.gains(16.0, 3.0),
     },
-    holding_gains={
-        "*": FEETECH_STS3250.gains(22.0, 0.0),
-        "*_shoulder_*": FEETECH_STS3250.gains(16.0, 0.0),
-        "*_elbow_*": FEETECH_STS3215.gains(16.0, 0.0),
-        "*_gripper_*": FEETECH_STS3215.gains(16.0, 0.0),
-    },
+    holding_gains=ZBOT_HOLDING_GAINS,
+    policy_gains=ZBOT_HOLDING_GAINS,
+    action_scale=0.25,
 )
 """Z-Bot, 20 joints. Its servos' registers kp and kd are 22 and 12, in the arms 16 and 3. Such a kd needs timesteps
 below 0.8 ms; without it the servos' own damping, which is in the model, is enough."""
@@ -129,6 +138,13 @@ HUMANOID = Robot(
         "*": Gains(kp=500.0, kd=10.0, max_torque=40.0),
         "hip_y_*": Gains(kp=500.0, kd=10.0, max_torque=120.0),
         "knee_*": Gains(kp=500.0, kd=10.0, max_torque=80.0),
+        "shoulder*": Gains(kp=20.0, kd=2.0, max_torque=20.0),
+        "elbow_*": Gains(kp=20.0, kd=2.0, max_torque=40.0),
+    },
+    policy_gains={
+        "*": Gains(kp=100.0, kd=10.0, max_torque=40.0),
+        "hip_y_*": Gains(kp=100.0, kd=10.0, max_torque=120.0),
+        "knee_*": Gains(kp=100.0, kd=10.0, max_torque=80.0),
         "shoulder*": Gains(kp=20.0, kd=2.0, max_torque=20.0),
         "elbow_*": Gains(kp=20.0, kd=2.0, max_torque=40.0),
     },
