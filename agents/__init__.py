@@ -1,1 +1,1 @@
-"""Learning agents for `ksim_envs`, and the `ksim` command. The PPO agent comes with its own issue."""
+"""Learning agents for `ksim_envs`, and the `ksim` command."""

@@ -91,7 +91,7 @@ def check(
 
     Args:
         task_id: the environment, such as ksim/Humanoid-v0.
-        backend: the physics engine.
+        backend: the physics engine of the check against the contract; the table is of native.
         num_envs: environments in the batch.
         num_steps: the most steps to take in each mode in search of episode ends.
     """

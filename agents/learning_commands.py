@@ -46,7 +46,7 @@ def train_command(words: Sequence[str]) -> Callable[..., int]:
         from agents import ppo
 
         folder = run_dir or (_newest_run(task_id) if resume else None)
-        result = ppo.train(task_id, config, run_dir=folder, resume=resume, wandb=wandb)
+        result = ppo.train(task_id, config, run_dir=folder, resume=resume and folder is not None, wandb=wandb)
         metrics = result.evaluation.metrics()
         final_table(
             {
@@ -85,6 +85,8 @@ def evaluate(
     from agents import ppo
     from agents.evaluate import REPORT_STREAM, Evaluator, evaluate_in_gymnasium
 
+    if gymnasium and (backend or dynamics):
+        raise InvalidConfigError("--backend and --dynamics are of our envs; leave them or --gymnasium out.")
     task_id, config = ppo.read_settings(run_dir)
     policy = ppo.load(run_dir)
     if not 0 <= seed < 2**31:
@@ -95,11 +97,11 @@ def evaluate(
         evaluation = evaluate_in_gymnasium(policy, task_id, episodes, seed)
     else:
         core = ksim_envs.make_functional(
-            task_id,
+            ksim_envs.get_task(task_id).hardest,
             episodes,
             backend=backend or config.backend,
             dynamics=dynamics or config.dynamics,
-            num_threads=config.num_threads,
+            num_threads=config.num_threads if backend in (None, config.backend) else None,
         )
         evaluation = Evaluator(core, seed, REPORT_STREAM)(policy.state)
     final_table(

@@ -29,14 +29,14 @@ def play(policy: Policy, task_id: str, *, config: PPOConfig, seed: int = 0) -> N
         seed: of the first episode.
 
     Raises:
-        RenderError: there is no display, or its library is missing.
+        RenderError: there is no display, or MuJoCo's viewer cannot be opened.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise RenderError("there is no display (DISPLAY is not set); record a video instead: ksim video RUN_DIR.")
-    viewers: Any = import_module("mujoco.viewer")
-    with contextlib.closing(ksim_envs.make(task_id, backend=config.backend, dynamics=config.dynamics)) as env:
+    task = ksim_envs.get_task(task_id).hardest
+    with contextlib.closing(ksim_envs.KsimEnv(task, backend=config.backend, dynamics=config.dynamics)) as env:
         data = mujoco.MjData(env.mj_model)
-        with viewers.launch_passive(env.mj_model, data) as viewer:
+        with _viewer(env.mj_model, data) as viewer:
             period = 1.0 / env.metadata["render_fps"]
             obs, _ = env.reset(seed=seed)
             policy.reset()
@@ -51,3 +51,12 @@ def play(policy: Policy, task_id: str, *, config: PPOConfig, seed: int = 0) -> N
                 mujoco.mj_forward(env.mj_model, data)
                 viewer.sync()
                 time.sleep(max(0.0, next_frame - time.monotonic()))
+
+
+def _viewer(model: mujoco.MjModel, data: mujoco.MjData) -> Any:
+    """The window; on macOS there is one only under `mjpython`."""
+    try:
+        viewers: Any = import_module("mujoco.viewer")
+        return viewers.launch_passive(model, data)
+    except (ImportError, RuntimeError) as error:
+        raise RenderError(f"MuJoCo's viewer does not open: {error} Or record a video: ksim video RUN_DIR.") from error

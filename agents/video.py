@@ -32,7 +32,8 @@ def record(policy: Policy, task_id: str, path: Path, *, config: PPOConfig, num_s
     Raises:
         RenderError: there is no GL library; the message names the remedy.
     """
-    env = ksim_envs.make(task_id, render_mode="rgb_array", backend=config.backend, dynamics=config.dynamics)
+    task = ksim_envs.get_task(task_id).hardest
+    env = ksim_envs.KsimEnv(task, render_mode="rgb_array", backend=config.backend, dynamics=config.dynamics)
     imageio: Any = import_module("imageio")  # its types do not tell what a writer can do
     with contextlib.closing(env):
         stride = max(1, round(env.metadata["render_fps"] / 50))

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
-from ksim_envs.errors import ForkedProcessError, InvalidConfigError
+from ksim_envs.errors import ForkedProcessError, InvalidActionError, InvalidConfigError
 from ksim_envs.guard import Fault
 from ksim_envs.physics import (
     check_device,
@@ -146,7 +146,12 @@ class Core:
 
         Returns:
             The next state, and what the step returns.
+
+        Raises:
+            InvalidActionError: the actions have another shape.
         """
+        if jnp.shape(action_EA) != (expected := (self.num_envs, self.num_actions)):
+            raise InvalidActionError(f"action has shape {jnp.shape(action_EA)}; it must be {expected}.")
         active_E = ~state.needs_reset_E
 
         # 1 Actions become controls for each substep, events become pushes.
@@ -185,6 +190,7 @@ class Core:
             return_E=state.return_E + reward_E,
             needs_reset_E=state.needs_reset_E | terminated_E | truncated_E,
             terminated_E=jnp.where(active_E, terminated_E, state.terminated_E),
+            diverged_E=jnp.where(active_E, diverged_E, state.diverged_E),
             fault_count_EC=guard.count(state.fault_count_EC, fault_E),
             obs_EL=guard.keep_rows(counted_E, terms.obs, state.obs_EL),
             metrics=guard.keep_rows(counted_E, terms.metrics, state.metrics),
@@ -324,6 +330,7 @@ class Core:
             return_E=jnp.zeros(self.num_envs, jnp.float32),
             needs_reset_E=jnp.ones(self.num_envs, bool),
             terminated_E=jnp.zeros(self.num_envs, bool),
+            diverged_E=jnp.zeros(self.num_envs, bool),
             fault_count_EC=jnp.zeros((self.num_envs, len(Fault)), jnp.int32),
             obs_EL=jnp.zeros((self.num_envs, 0), jnp.float32),
             metrics={},
@@ -392,7 +399,7 @@ class Core:
         return jax.tree.map(lambda leaf: jnp.tile(leaf, (rows,) + (1,) * jnp.ndim(leaf)), carry)
 
     def _learnt(self, rows: EnvState) -> Any:
-        """What the curriculum knows after the rows' last episodes: nothing new where one was broken off by a reset."""
+        """What the curriculum knows after the rows' last episodes; not after broken or diverged ones."""
         curriculum = self.task.curriculum
         if curriculum is None:
             return rows.curriculum
@@ -403,7 +410,7 @@ class Core:
             return curriculum(row.curriculum, row.physics.view, ctx)
 
         slim = replace(rows, fault_count_EC=None, obs_EL=None, metrics={}, carry={})
-        learnt = guard.keep_rows(rows.needs_reset_E, jax.vmap(one)(slim), rows.curriculum)
+        learnt = guard.keep_rows(rows.needs_reset_E & ~rows.diverged_E, jax.vmap(one)(slim), rows.curriculum)
         return guard.keep_rows(rows.episode_E > 0, learnt, self._no_curriculum(len(rows.step_E)))
 
     def _reset_chunk(self, state: EnvState, rows_R: Array, start: dict[str, Array]) -> EnvState:
@@ -422,6 +429,7 @@ class Core:
             episode_E=old.episode_E + 1,
             step_E=jnp.zeros_like(old.step_E),
             terminated_E=jnp.zeros_like(old.terminated_E),
+            diverged_E=jnp.zeros_like(old.diverged_E),
         )
         qpos_RL, qvel_RL, fields_RL = jax.vmap(self._draw)(replace(begun, physics=None, carry={}))
         given = rows_of(start)
@@ -442,6 +450,7 @@ class Core:
             return_E=state.return_E.at[rows_R].set(0.0, mode="drop"),
             needs_reset_E=state.needs_reset_E.at[rows_R].set(False, mode="drop"),
             terminated_E=write(state.terminated_E, begun.terminated_E),
+            diverged_E=write(state.diverged_E, begun.diverged_E),
             curriculum=write(state.curriculum, begun.curriculum),
         )
         rows = rows_of(fresh)

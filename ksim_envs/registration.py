@@ -130,7 +130,7 @@ def make(id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | Ksi
 
     task = get_task(id)
     if num_envs is None:
-        _check_keywords(KsimEnv, keywords)
+        _check_keywords(KsimEnv, keywords, batch=KsimVectorEnv)
         return KsimEnv(task, **keywords)
     _check_keywords(KsimVectorEnv, keywords)
     return KsimVectorEnv(task, num_envs, **keywords)
@@ -236,8 +236,14 @@ def _add(id: str, task: str | Task) -> None:
     _tasks[id] = task
 
 
-def _check_keywords(made: type, keywords: Mapping[str, Any]) -> None:
-    known = [name for name in inspect.signature(made).parameters if name not in ("task", "num_envs")]
+def _check_keywords(made: type, keywords: Mapping[str, Any], batch: type | None = None) -> None:
+    known = _keywords(made)
     for name in keywords:
+        if batch and name not in known and name in _keywords(batch):
+            raise InvalidConfigError(f"{name}= is for a batch of envs; pass num_envs= too.")
         if name not in known:
             raise unknown_name(f"keyword of {made.__name__}", name, known)
+
+
+def _keywords(made: type) -> list[str]:
+    return [name for name in inspect.signature(made).parameters if name not in ("task", "num_envs")]

@@ -104,8 +104,8 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             KsimError: the action cannot be used, or the env must be reset first; the env is as it was.
         """
-        device = self._batch.core.backend.device
-        private = dlpack.private_actions(action, (self.mj_model.nu,), "(num_actions,)", device)
+        core = self._batch.core
+        private = dlpack.private_actions(action, (core.num_actions,), "(num_actions,)", core.backend.device)
         obs, reward, terminated, truncated, info = self._batch.step(private[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
 
@@ -119,7 +119,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         return {name: values[0] for name, values in self._batch.physics_state().items()}
 
     def close(self) -> None:
-        """Release the physics and the renderer. Closing twice is fine."""
+        """Release the state and the renderer. Closing twice is fine."""
         self._batch.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

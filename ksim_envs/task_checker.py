@@ -86,7 +86,7 @@ def check_task(task: str | Task, *, num_envs: int = 16, num_steps: int = 200, se
         KsimError: the task cannot be built at all.
     """
     built = task if isinstance(task, Task) else get_task(task)
-    with_qacc = replace(built, metrics={**built.metrics, ACCELERATION: Field("qacc")})
+    with_qacc = replace(built.hardest, metrics={**built.metrics, ACCELERATION: Field("qacc")})
     core = make_core(with_qacc, num_envs, backend="native")
     record = _run(core, num_steps, seed)
     halved = replace(with_qacc, frame_skip=2 * built.frame_skip, edits=(*built.edits, _HalfTimestep()))
@@ -239,9 +239,11 @@ def _terms(task: Task, core: Core, record: _Record) -> Iterator[Seen]:
         hidden = record.info_TE["privileged"]
         for name, place in core.slices("privileged").items():
             yield _seen("privileged", name, task.privileged[name], hidden[..., place])
-    for role in ("terminations", "resets", "events", "randomizers"):
+    for role in ("terminations", "truncations", "resets", "events", "randomizers"):
         for name, term in getattr(task, role).items():
             yield Seen(role=role, name=name, term=written(term))
+    for edit in task.edits:
+        yield Seen(role="edits", name="", term=written(edit))
     for role in ("actuator", "curriculum"):
         if term := getattr(task, role):
             yield Seen(role=role, name="", term=written(term))

@@ -95,6 +95,7 @@ class EnvState:
     return_E: Array  # (E,), float32: undiscounted sum of this episode's rewards
     needs_reset_E: Array  # (E,), bool: the episode has ended and the row waits for its reset
     terminated_E: Array  # (E,), bool: the last step met a termination
+    diverged_E: Array  # (E,), bool: the last step met a fault, which ended the episode
     fault_count_EC: Array  # (E, len(guard.Fault)), int32: how often each kind of fault befell the row
     obs_EL: Array  # (E, num_obs), float32: the row's current observation
     metrics: Info  # (E, ...), the row's current metrics by name

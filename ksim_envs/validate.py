@@ -198,7 +198,7 @@ def _numeric(name: str, value: Any, error: type[Exception]) -> np.ndarray:
 
 def _array(name: str, value: Any, error: type[Exception]) -> np.ndarray:
     try:
-        return np.asarray(value)
+        return value.numpy(force=True) if hasattr(value, "numpy") else np.asarray(value)  # a torch tensor
     except Exception as reason:
         raise error(f"{name} is a {type(value).__name__} that NumPy cannot read: {reason}") from reason
 

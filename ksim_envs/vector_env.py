@@ -335,7 +335,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """Pickle as the recipe: unpickling makes a fresh env, as Gymnasium's `EzPickle` does."""
         if self.spec is None:
             raise KsimError(
-                "this env was not made from a registered id, so it cannot be pickled; pickle its arguments instead."
+                "this env was not made by gym.make, so it cannot be pickled; make it with gym.make(id), or pickle its "
+                "arguments."
             )
         return gym.make, (self.spec,)
 

@@ -88,7 +88,8 @@ def describe(task_id: str, config: PPOConfig, folder: Path, on_mjx: bool) -> Row
 
 def evaluate(policy: Policy, task_id: str, backend: str, dynamics: str) -> float:
     """The mean return in our envs."""
-    core = ksim_envs.make_functional(task_id, NUM_EPISODES, backend=backend, dynamics=dynamics)
+    task = ksim_envs.get_task(task_id).hardest
+    core = ksim_envs.make_functional(task, NUM_EPISODES, backend=backend, dynamics=dynamics)
     return Evaluator(core, 0, REPORT_STREAM)(policy.state).metrics()["return_mean"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -23,7 +24,7 @@ from agents.ppo.presets import preset
 from agents.ppo.saved import describe
 from agents.ppo.trainer import Trainer
 from agents.progress import Progress
-from agents.run_folder import CHECKPOINTS, graceful_signals, lock, new_run_dir
+from agents.run_folder import CHECKPOINTS, graceful_signals, lock, name_of, new_run_dir
 from ksim_envs import Core, Task, get_task, make_functional
 from ksim_envs.errors import InvalidConfigError, KsimError
 from ksim_envs.tasks.randomizers import ContactSoftness
@@ -108,7 +109,8 @@ def train(
 
             if not run.is_done and request.received is not None:
                 run.save(logger)
-                command = f"ksim train {task_id} --run-dir {folder} --resume"
+                command = shlex.join(["ksim", "train", task_id, "--run-dir", str(folder), "--resume"])
+                command += f" --wandb {shlex.quote(wandb)}" if wandb else ""
                 raise TrainingStopped(request.received, command, run.env_steps, run.saved_env_steps)
         return run.result()
 
@@ -129,7 +131,9 @@ class _Run:
         self.trainer = Trainer(
             _make(training_task(task_id, self.config), self.config, self.config.num_envs), self.config
         )
-        self._evaluator = Evaluator(_make(task_id, self.config, self.config.num_eval_envs), self.config.seed)
+        self._evaluator = Evaluator(
+            _make(get_task(task_id).hardest, self.config, self.config.num_eval_envs), self.config.seed
+        )
         self._evaluations: list[Evaluation] = []
         self._state: TrainState | None = None
         if stored:
@@ -256,7 +260,7 @@ def _settings(task_id: str, config: PPOConfig | None, stored: dict[str, Any] | N
         config = config or preset(task_id)
         return replace(config, backend=_make(task_id, config, 1).backend.name)  # what "auto" is on this machine
     began_with = PPOConfig.from_dict(stored["config"])
-    if stored["task_id"] != task_id:
+    if name_of(stored["task_id"]) != name_of(task_id):
         raise InvalidConfigError(f"the run is of {stored['task_id']}, not of {task_id}; choose another folder.")
     for field in fields(PPOConfig):
         was, now = getattr(began_with, field.name), getattr(config or began_with, field.name)

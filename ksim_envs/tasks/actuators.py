@@ -3,7 +3,8 @@
 `Position` and `Torque` make controls; the others stand around one of them and add what real motors and their wires do
 to it. Read a stack of them from the inside out, as a signal travels:
 
-    Delayed(SpeedLimited(Position(gains={"*": Gains(kp=100.0, kd=5.0)}), {"*": ROBSTRIDE_03}), longest=0.01)
+    motors = SpeedLimited(actuator=Position(gains={"*": Gains(kp=100.0, kd=5.0)}), motors={"*": ROBSTRIDE_03})
+    Delayed(actuator=motors, longest=0.01)  # and ActionLatency(high=0.01) among the randomizers draws how much
 
 PD control is done by MuJoCo's own actuators, which these terms write into the model. So it is exact in every physics
 substep on every backend, and its gains and limits are model fields, which randomizers can draw.

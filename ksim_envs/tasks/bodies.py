@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.rotations import Frame, change_frame, check_frame
@@ -90,9 +90,15 @@ class SiteOrientations:
         return jnp.concatenate([rotations.rotate(quat, axis) for axis in axes], axis=-1)
 
 
+PARTS = {None: slice(None), "angular": slice(3), "linear": slice(3, 6)}
+"""Of a velocity of a body."""
+
+
 @dataclass(frozen=True)
 class BodyVelocities:
     """Velocities of bodies: the angular one in rad/s, then that of the frame's origin in m/s, along the world's axes.
+
+    With `part` it is only one of the two, `"angular"` or `"linear"`.
 
     `v = cvel[3:] + cvel[:3] x (xpos - c)`, where `cvel` is what MuJoCo keeps: the velocity of the point that moves with
     the body and is at c, the mass centre of the whole tree. So that of a foot at rest is zero, however the robot moves.
@@ -102,13 +108,19 @@ class BodyVelocities:
     """
 
     bodies: Names
+    part: str | None = None
 
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "bodies 6"]:
-        """(num_bodies, 6), rotation first."""
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise unknown_name("part of a velocity", str(self.part), [part for part in PARTS if part])
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "bodies any"]:
+        """(num_bodies, 6), rotation first; (num_bodies, 3) of a part."""
         bodies = ctx.model.bodies(self.bodies)
         center = view.subtree_com[ctx.model.array("body_rootid")[bodies]]
         angular, linear = view.cvel[bodies, :3], view.cvel[bodies, 3:]
-        return jnp.concatenate([angular, linear + jnp.cross(angular, view.xpos[bodies] - center)], axis=-1)
+        velocity = jnp.concatenate([angular, linear + jnp.cross(angular, view.xpos[bodies] - center)], axis=-1)
+        return velocity[:, PARTS[self.part]]
 
 
 def _check_origin(origin: str | None, frame: Frame) -> None:

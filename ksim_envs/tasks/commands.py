@@ -18,6 +18,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.tasks import scales
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.measures import check_shapes
 from ksim_envs.tasks.randomness import uniform
@@ -89,13 +90,9 @@ def check_ends(what: str, low: Ends, high: Ends) -> None:
         raise InvalidConfigError(f"{what} has the ends {low} and {high}; give two numbers, or two equally long tuples.")
     lows, highs = (ends if isinstance(ends, tuple) else (ends,) for ends in (low, high))
     for one, other in zip(lows, highs, strict=True):
-        pairs = list(zip(_extremes(one), _extremes(other), strict=True))
+        pairs = list(zip(scales.ends(one), scales.ends(other), strict=True))
         if not all(math.isfinite(a) and math.isfinite(b) and a <= b for a, b in pairs):
             raise InvalidConfigError(f"{what} has the range [{one}, {other}]; it must be finite, the low end first.")
-
-
-def _extremes(scale: Scale) -> tuple[float, float]:
-    return scale.ends if callable(scale) else (float(scale), float(scale))
 
 
 @dataclass(frozen=True)
@@ -321,7 +318,7 @@ def check_probability(what: str, scale: Scale) -> None:
     Raises:
         InvalidConfigError: it is not; the message begins with `what`.
     """
-    if not all(0 <= end <= 1 for end in _extremes(scale)):
+    if not all(0 <= end <= 1 for end in scales.ends(scale)):
         raise InvalidConfigError(f"{what} is {scale}; a probability must be in [0, 1].")
 
 

@@ -11,11 +11,11 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model
+from ksim_envs.tasks.measures import check_positive
 from ksim_envs.tasks.targets import (
     Bounds,
     Target,
     Targets,
-    check_positive,
     measured_positions,
     measured_velocities,
 )
@@ -82,7 +82,7 @@ class LowPass(Filter):
 
     def __post_init__(self) -> None:
         """Check the frequency."""
-        check_positive("LowPass.cutoff", self.cutoff)
+        check_positive("LowPass", cutoff=self.cutoff)
 
     def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
         """The smoothed target."""
@@ -107,7 +107,7 @@ class AccelerationLimit(Filter):
 
     def __post_init__(self) -> None:
         """Check the acceleration."""
-        check_positive("AccelerationLimit.max_acceleration", self.max_acceleration)
+        check_positive("AccelerationLimit", max_acceleration=self.max_acceleration)
 
     def start(self, view: View, ctx: Context) -> Carry:
         """The measured positions, and no velocity."""
@@ -144,8 +144,8 @@ class TrapezoidalPlan(Filter):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_positive("TrapezoidalPlan.max_velocity", self.max_velocity)
-        check_positive("TrapezoidalPlan.max_acceleration", self.max_acceleration)
+        check_positive("TrapezoidalPlan", max_velocity=self.max_velocity)
+        check_positive("TrapezoidalPlan", max_acceleration=self.max_acceleration)
         if not 0 <= self.deadband < math.inf:
             raise InvalidConfigError(f"TrapezoidalPlan.deadband is {self.deadband}; it must be finite and at least 0.")
 

@@ -52,6 +52,7 @@ class Style:
     fall_height: float  # m, of the torso, below which the robot has fallen
     slowest: tuple[float, float, float]  # m/s ahead, m/s to the left, rad/s to the left
     fastest: tuple[float, float, float]
+    velocity_width: float  # m/s of error that leave 0.6 of the reward: less than standing still would cost
     period: tuple[float, float]  # s, of a step of both feet
     swing_height: float  # m, of a foot above where it stands
     foot_height: float  # m, of a foot's site when it stands
@@ -126,7 +127,7 @@ def costs(robot: Robot) -> dict[str, Cost]:
         "cost_jerk": Cost(0.02, Reduced(Difference(Action()), "sum_square")),
         "cost_power": Cost(2e-4, Reduced(JointPower(), "sum_abs")),
         "cost_limits": Cost(1.0, Reduced(BeyondLimits(), "sum_abs")),
-        "cost_slip": Cost(0.1, Slip(FeetContact(robot.feet), BodyVelocities(robot.feet))),
+        "cost_slip": Cost(0.1, Slip(FeetContact(robot.feet), BodyVelocities(robot.feet, "linear"))),
     }
 
 
@@ -152,7 +153,9 @@ def walking(robot: Robot, style: Style) -> Task:
         observations={**stand.observations, **clock},
         privileged={**stand.privileged, **clock},
         rewards={
-            "reward_velocity": Tracking(2.0, PLANAR, Commanded("velocity", (0, 2)), Gaussian(0.3), over="norm"),
+            "reward_velocity": Tracking(
+                2.0, PLANAR, Commanded("velocity", (0, 2)), Gaussian(style.velocity_width), over="norm"
+            ),
             "reward_turn": Tracking(1.0, TURN, Commanded("velocity", 2), Gaussian(0.4)),
             "reward_gait": Tracking(1.0, heights, swing, Gaussian(0.5 * style.swing_height)),
             **rewards,

@@ -17,6 +17,7 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model, assigned
+from ksim_envs.tasks.measures import check_positive
 from ksim_envs.tasks.terms import Carry, call, init
 from ksim_envs.types import View
 
@@ -147,7 +148,7 @@ class WithVelocity:
 
     def __post_init__(self) -> None:
         """Check the velocity."""
-        check_positive("WithVelocity.max_velocity", self.max_velocity)
+        check_positive("WithVelocity", max_velocity=self.max_velocity)
 
     def bounds(self, model: Model) -> Bounds:
         """Those of the positions, then -1 and 1 for each joint."""
@@ -197,8 +198,8 @@ class Integrated:
         """
         if self.order not in (1, 2, 3):
             raise InvalidConfigError(f"Integrated.order is {self.order!r}; it must be 1, 2 or 3.")
-        check_positive("Integrated.scale", self.scale)
-        check_positive("Integrated.max_velocity", self.max_velocity)
+        check_positive("Integrated", scale=self.scale)
+        check_positive("Integrated", max_velocity=self.max_velocity)
 
     def bounds(self, model: Model) -> Bounds:
         """-1 and 1 for each joint."""
@@ -255,9 +256,3 @@ def _ranges(model: Model) -> Bounds:
 def _unit_bounds(model: Model) -> Bounds:
     ones = np.ones(len(model.driven_joints()), np.float32)
     return -ones, ones
-
-
-def check_positive(what: str, value: float) -> None:
-    """Refuse a number that is not finite and positive."""
-    if not 0 < value < math.inf:
-        raise InvalidConfigError(f"{what} is {value!r}; it must be finite and positive.")

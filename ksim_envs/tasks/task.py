@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import mujoco
@@ -98,6 +99,11 @@ class Task:
             raise InvalidConfigError(
                 f"Names in info must be unique and not among {sorted(RESERVED)}; found {clash} twice."
             )
+
+    @cached_property
+    def hardest(self) -> Task:
+        """The task at the last level of its curriculum, where policies are evaluated; itself if it has none."""
+        return replace(self, curriculum=None) if self.curriculum else self
 
     @property
     def model_fields(self) -> frozenset[str]:

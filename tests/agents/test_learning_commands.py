@@ -68,7 +68,7 @@ def test_resume_takes_the_settings_of_the_run(run_dir, tmp_path, monkeypatch):
 
 def test_resume_without_a_folder_finds_the_newest_run_of_the_task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", TASK, *FLAGS]) == 0
+    assert main(["train", TASK, "--resume", *FLAGS]) == 0  # there is none: it begins
     assert main(["train", TASK, "--resume", "--total-env-steps=1280"]) == 0
     (folder,) = (tmp_path / "runs" / "InvertedPendulum-v0").iterdir()
     assert Checkpoints(folder / "checkpoints").steps()[-1] == 1280
@@ -95,6 +95,11 @@ def test_eval_of_nothing_is_refused(run_dir, words, capsys):
     assert main(["eval", str(run_dir), *words]) == 2
     said = capsys.readouterr().err
     assert "must lie" in said or "at least 1" in said
+
+
+def test_eval_in_gymnasium_has_no_engine_to_choose(run_dir, capsys):
+    assert main(["eval", str(run_dir), "--gymnasium", "--backend", "mjx"]) == 2
+    assert "leave them or --gymnasium out" in capsys.readouterr().err
 
 
 def test_a_second_run_in_the_folder_is_refused(run_dir, capsys):

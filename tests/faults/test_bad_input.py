@@ -534,7 +534,6 @@ def test_gymnasium_names_the_nearest_id():
         ({"num_envs": 2, "autoreset": "next_step"}, "Did you mean 'autoreset_mode'"),
         ({"num_envs": 2, "task": None}, "keyword of KsimVectorEnv 'task'"),
         ({"episode_lenght": 5}, "Did you mean 'episode_length'"),
-        ({"output": "jax"}, "keyword of KsimEnv 'output'"),
     ],
     ids=str,
 )
@@ -543,6 +542,19 @@ def test_an_unknown_keyword_is_refused_with_the_near_miss(make, keywords, words)
     with pytest.raises(UnknownNameError) as raised:
         make("ksim/InvertedPendulum-v0", **keywords)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("make", [ksim_envs.make, gym.make])
+def test_a_keyword_of_batches_is_refused_for_a_single_env_with_the_remedy(make):
+    with pytest.raises(InvalidConfigError, match="output= is for a batch of envs; pass num_envs= too"):
+        make("ksim/InvertedPendulum-v0", output="jax")
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 2), (1, 1), (2, 1, 1)], ids=str)
+def test_the_functional_core_checks_the_shape_of_actions(shape):
+    core = ksim_envs.make_functional("ksim/InvertedPendulum-v0", 2, backend="native")
+    with pytest.raises(InvalidActionError, match=r"it must be \(2, 1\)"):
+        core.step(core.unreset_state(core.keys(0)), jnp.zeros(shape))
 
 
 @pytest.mark.parametrize(

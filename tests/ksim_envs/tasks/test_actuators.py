@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import jax
@@ -140,6 +141,16 @@ def test_a_target_velocity_enters_the_pd_law(backend):
         np.concatenate([ACTIONS, speeds], axis=1),
         lambda row, _, angle, speed: pd(0.5 * ACTIONS[row], angle, speed, 2.0 * speeds[row]),
     )
+
+
+def test_a_single_env_takes_as_many_actions_as_the_targets_want():
+    actuator = Position(gains=GAINS, targets=WithVelocity(positions=AroundPose(scale=0.5), max_velocity=2.0))
+    with contextlib.closing(
+        ksim_envs.KsimEnv(replace(TASK, actuator=actuator, randomizers={}), backend="native")
+    ) as env:
+        env.reset(seed=0)
+        assert env.action_space.shape == (4,)
+        env.step(env.action_space.sample())
 
 
 def test_position_control_sees_what_the_encoder_reads(backend):

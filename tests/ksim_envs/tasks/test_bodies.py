@@ -38,6 +38,8 @@ STATE = view(
         (SiteOrientations("tip"), [[1, 0, 0, 0, 1, 0]]),
         # the pole's frame is at (0, 1, 2) from the mass centre of its tree: 2 z x (0, 1, 2) = (-2, 0, 0)
         (BodyVelocities("pole"), [[0, 0, 2, 8, 20, 30]]),
+        (BodyVelocities("pole", "angular"), [[0, 0, 2]]),
+        (BodyVelocities("pole", "linear"), [[8, 20, 30]]),
     ],
     ids=repr,
 )
@@ -75,3 +77,8 @@ def test_axes_of_a_body_need_the_body(term):
 def test_a_misspelt_name_gets_the_near_miss(term, message):
     with pytest.raises(UnknownNameError, match=message):
         term(STATE, context())
+
+
+def test_a_velocity_has_two_parts():
+    with pytest.raises(UnknownNameError, match="no part of a velocity 'linaer'. Did you mean 'linear'"):
+        BodyVelocities("pole", "linaer")

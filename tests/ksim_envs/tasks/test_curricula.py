@@ -211,6 +211,23 @@ def test_an_episode_that_a_reset_breaks_off_teaches_nothing():
     np.testing.assert_allclose(core.reset_rows(ended, jnp.arange(4) < 2).obs_EL[:, 1], [0.1, 0.1, 0, 0])
 
 
+def test_an_episode_that_diverged_teaches_nothing():
+    task = replace(FALLING, curriculum=EpisodeLength(up=0.0, down=-1.0, num_levels=10, decay=0.0))
+    core = ksim_envs.make_functional(task, 4, backend="native")
+    state, result = core.step(core.reset(core.keys(0)), jnp.zeros((4, 2)).at[0].set(jnp.nan))
+    assert result.final_info["diverged"].tolist() == [True, False, False, False]
+    ended = replace(state, needs_reset_E=jnp.ones(4, bool))
+    np.testing.assert_allclose(core.reset_rows(ended, jnp.arange(4) < 2).obs_EL[:, 1], [0, 0.1, 0, 0])
+
+
+def test_the_hardest_task_is_that_of_the_last_level():
+    assert FALLING.hardest is FALLING
+    harder = replace(FALLING, curriculum=EpisodeLength(up=0.0, down=-1.0))
+    assert harder.hardest.curriculum is None and harder.hardest is harder.hardest
+    core = ksim_envs.make_functional(harder.hardest, 4, backend="native")
+    assert core.reset(core.keys(0)).obs_EL[:, 1].tolist() == [1, 1, 1, 1]
+
+
 def test_a_new_seed_begins_the_curriculum_anew():
     task = replace(FALLING, curriculum=EpisodeLength(up=0.0, down=-1.0, num_levels=10, decay=0.0))
     core = ksim_envs.make_functional(task, 4, backend="native")
