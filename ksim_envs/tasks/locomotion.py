@@ -20,6 +20,7 @@ from ksim_envs.tasks.bodies import BodyVelocities, SitePositions
 from ksim_envs.tasks.body_randomizers import FloorFriction, MassMultiplication
 from ksim_envs.tasks.commands import Held, Uniform
 from ksim_envs.tasks.contacts import FeetContact
+from ksim_envs.tasks.edits import WithoutSensors
 from ksim_envs.tasks.events import LinearPush
 from ksim_envs.tasks.gait import PhaseCircle, Slip, SwingHeight
 from ksim_envs.tasks.joints import Action, JointPosition, JointVelocity
@@ -29,7 +30,7 @@ from ksim_envs.tasks.posture import BeyondLimits, HeightAboveGround, JointDeviat
 from ksim_envs.tasks.randomizers import ActionLatency, EncoderOffset, PositionGain, VelocityGain
 from ksim_envs.tasks.resets import Heading, JointPositions, JointVelocities, Keyframe, PitchRoll
 from ksim_envs.tasks.rewards import Alive, Cost
-from ksim_envs.tasks.robots import Robot
+from ksim_envs.tasks.robots import SENSORS, Robot
 from ksim_envs.tasks.sensing import Noise
 from ksim_envs.tasks.smoothness import Difference, JointPower
 from ksim_envs.tasks.targets import AroundPose
@@ -116,6 +117,7 @@ def standing(robot: Robot, style: Style) -> Task:
             "latency": ActionLatency(high=LONGEST_LATENCY),
         },
         metrics={"base_height": HeightAboveGround(), "base_velocity": PLANAR},
+        edits=(WithoutSensors(SENSORS),),
     )
 
 

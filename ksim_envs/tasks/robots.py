@@ -26,6 +26,9 @@ from ksim_envs.tasks.motors import (
     Servo,
 )
 
+SENSORS: Names = ("base_site_*", "imu_*", "left_foot_*", "right_foot_*")
+"""Those in the models' own files."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Robot:
