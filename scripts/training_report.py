@@ -1,4 +1,4 @@
-"""Add runs to the report of training: evaluate what they learned, and write the table and the curves anew.
+"""Add runs to `docs/benchmarks/training.md`: evaluate what they learned, and write the table and the curves anew.
 
     python -m scripts.training_report runs/Hopper-v0/* --mjx
 
@@ -42,7 +42,7 @@ Row = dict[str, str]
 
 
 def main() -> None:
-    """Evaluate, write the files, and print the table."""
+    """Evaluate, and write the files, the curves and the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run_dirs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/training"))
@@ -56,8 +56,8 @@ def main() -> None:
         rows[row[FILE]] = row
         write_rows(args.out, sorted(rows.values(), key=lambda row: row[FILE]))
     draw(args.out)
-    for cells in (COLUMNS, ["---"] * len(COLUMNS), *([row[name] for name in COLUMNS] for row in read_rows(args.out))):
-        print("| " + " | ".join(cells) + " |")
+    document = args.out.with_suffix(".md")
+    document.write_text(with_table(document.read_text(encoding="utf-8"), read_rows(args.out)), encoding="utf-8")
 
 
 def describe(task_id: str, config: PPOConfig, folder: Path, on_mjx: bool) -> Row:
@@ -124,6 +124,16 @@ def write_rows(folder: Path, rows: list[Row]) -> None:
         writer: csv.DictWriter[str] = csv.DictWriter(file, (FILE, *COLUMNS), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def with_table(document: str, rows: list[Row]) -> str:
+    """The document with this table in place of its first."""
+    cells = [COLUMNS, ["---"] * len(COLUMNS), *([row[name] for name in COLUMNS] for row in rows)]
+    lines = document.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
+    table = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([*lines[:start], *table, *lines[end:]]) + "\n"
 
 
 def draw(folder: Path) -> None:
