@@ -68,6 +68,7 @@ class OffscreenRenderer:
         self._data = mujoco.MjData(self._model)
         self._place(self._model.qpos0)
         self._camera = _make_camera(self._model, self._data, camera)
+        self._floors, self._tiles = _floors(self._model)
         self._home_lookat, self._home_centers = self._camera.lookat.copy(), self._data.subtree_com.copy()
         self._scene, self._option = mujoco.MjvScene(self._model, maxgeom=10_000), mujoco.MjvOption()
         self._thread = threading.get_ident()
@@ -123,11 +124,27 @@ class OffscreenRenderer:
             stage(self._model, self._data)
 
     def _follow(self) -> None:
-        """Move the camera as far in x and y as the tracked subtree's center of mass is from its place in `qpos0`."""
+        """Move the camera as far in x and y as the tracked subtree's center of mass is from its place in `qpos0`.
+
+        So do floors, by whole tiles: they are drawn in some size, and end nowhere in the physics.
+        """
         body = self._camera.trackbodyid
         if body > 0:
             moved = self._data.subtree_com[body] - self._home_centers[body]
             self._camera.lookat[:] = self._home_lookat + [moved[0], moved[1], 0.0]
+            self._data.geom_xpos[self._floors, :2] += self._tiles * np.round(moved[:2] / self._tiles)
+
+
+def _floors(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
+    """The level planes that are drawn in a size, (n,), and after what length their texture repeats, (n, 2), in m."""
+    is_floor = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE) & (model.geom_bodyid == 0)
+    is_floor &= (model.geom_quat == [1, 0, 0, 0]).all(axis=1) & (model.geom_size[:, :2] > 0).all(axis=1)
+    floors = np.flatnonzero(is_floor)
+    material = model.geom_matid[floors]
+    if not model.nmat or (material < 0).any():
+        return floors, np.ones((len(floors), 2))
+    length = np.where(model.mat_texuniform[material, None], 1.0, 2.0 * model.geom_size[floors, :2])
+    return floors, length / model.mat_texrepeat[material]
 
 
 def _make_camera(model: mujoco.MjModel, data: mujoco.MjData, fields: Mapping[str, Any]) -> mujoco.MjvCamera:

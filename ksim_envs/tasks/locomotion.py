@@ -118,6 +118,7 @@ def standing(robot: Robot, style: Style) -> Task:
         },
         metrics={"base_height": HeightAboveGround(), "base_velocity": PLANAR},
         edits=(WithoutSensors(SENSORS),),
+        camera={"trackbodyid": 1, "distance": 5.0 * style.fall_height, "azimuth": 130.0, "elevation": -15.0},
     )
 
 

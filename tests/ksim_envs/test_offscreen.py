@@ -170,6 +170,20 @@ def test_camera_does_not_rise_with_a_tracked_body(make_renderer):
 
 
 @needs_osmesa
+@pytest.mark.parametrize("is_uniform", [False, True])
+def test_the_floor_goes_with_a_tracked_body_by_whole_tiles(make_renderer, is_uniform):
+    """Far away the picture is that of the start; half a tile on, the body stands on another one."""
+    floor = FLOOR.replace('<joint axis="0 1 0"/>', "<freejoint/>")
+    tile = 1.0  # 4 m in 4 repeats
+    if is_uniform:
+        floor, tile = floor.replace('texrepeat="4 4"', 'texrepeat="4 4" texuniform="true"'), 0.25
+    renderer = make_renderer(floor, camera={"trackbodyid": 1, "distance": 3, "elevation": -30})
+    start, far, between = (renderer.frame(BALL_QPOS + [x, 0, 0, 0, 0, 0, 0]) for x in (0.0, 40 * tile, 40.5 * tile))
+    assert np.abs(far.astype(int) - start).mean() < 1 < np.abs(between.astype(int) - start).mean()
+    assert start.std() > 10
+
+
+@needs_osmesa
 def test_default_view_is_that_of_gymnasium():
     pytest.importorskip("imageio", reason="Gymnasium's own renderer needs imageio")
     code = """
