@@ -289,7 +289,7 @@ def test_a_copy_of_an_env_with_an_id_is_a_fresh_env_of_the_same_kind(make_env, m
 
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
 def test_an_env_without_an_id_refuses_to_be_copied(make, duplicate):
-    with pytest.raises(KsimError, match="not made from a registered id, so it cannot be pickled; pickle its arguments"):
+    with pytest.raises(KsimError, match="not made by gym.make, so it cannot be pickled; make it with gym.make"):
         duplicate(make())
 
 
