@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -197,8 +198,9 @@ def _numeric(name: str, value: Any, error: type[Exception]) -> np.ndarray:
 
 
 def _array(name: str, value: Any, error: type[Exception]) -> np.ndarray:
+    torch = sys.modules.get("torch")
     try:
-        return value.numpy(force=True) if hasattr(value, "numpy") else np.asarray(value)  # a torch tensor
+        return value.numpy(force=True) if torch and isinstance(value, torch.Tensor) else np.asarray(value)
     except Exception as reason:
         raise error(f"{name} is a {type(value).__name__} that NumPy cannot read: {reason}") from reason
 

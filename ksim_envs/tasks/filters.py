@@ -144,8 +144,7 @@ class TrapezoidalPlan(Filter):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_positive("TrapezoidalPlan", max_velocity=self.max_velocity)
-        check_positive("TrapezoidalPlan", max_acceleration=self.max_acceleration)
+        check_positive("TrapezoidalPlan", max_velocity=self.max_velocity, max_acceleration=self.max_acceleration)
         if not 0 <= self.deadband < math.inf:
             raise InvalidConfigError(f"TrapezoidalPlan.deadband is {self.deadband}; it must be finite and at least 0.")
 

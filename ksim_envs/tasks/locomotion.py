@@ -53,7 +53,7 @@ class Style:
     fall_height: float  # m, of the torso, below which the robot has fallen
     slowest: tuple[float, float, float]  # m/s ahead, m/s to the left, rad/s to the left
     fastest: tuple[float, float, float]
-    velocity_width: float  # m/s of error that leave 0.6 of the reward: less than standing still would cost
+    velocity_width: float  # m/s of error that leave 0.6 of the reward for the velocity
     period: tuple[float, float]  # s, of a step of both feet
     swing_height: float  # m, of a foot above where it stands
     foot_height: float  # m, of a foot's site when it stands

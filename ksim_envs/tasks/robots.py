@@ -51,7 +51,7 @@ class Robot:
     holding_gains: Mapping[str, Gains]
     """With these a fixed target holds `start` where that is possible, and no joint shivers at the model's timestep."""
     policy_gains: Mapping[str, Gains]
-    """Those of our tasks: noise in the actions does not make the robot fall sooner, so that a policy can learn."""
+    """Those of our tasks: soft enough that noise in actions moves the robot little; the policy has to balance it."""
     action_scale: float = 0.5
     """rad between the targets for the actions 0 and 1; ours."""
 

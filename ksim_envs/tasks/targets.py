@@ -198,8 +198,7 @@ class Integrated:
         """
         if self.order not in (1, 2, 3):
             raise InvalidConfigError(f"Integrated.order is {self.order!r}; it must be 1, 2 or 3.")
-        check_positive("Integrated", scale=self.scale)
-        check_positive("Integrated", max_velocity=self.max_velocity)
+        check_positive("Integrated", scale=self.scale, max_velocity=self.max_velocity)
 
     def bounds(self, model: Model) -> Bounds:
         """-1 and 1 for each joint."""
