@@ -57,7 +57,7 @@ def _wrapper_class(framework: str) -> type:
     try:
         base = import_module(f"skrl.envs.wrappers.{framework}").Wrapper
     except ImportError as error:
-        message = f'ksim_envs.adapters.skrl needs skrl and {framework}: pip install "skrl[{framework}]".'
+        message = f'ksim_envs.adapters.skrl needs skrl and {framework}: pip install "ksim-envs[skrl]".'
         raise MissingDependencyError(message) from error
     return type("KsimSkrlEnv", (_Batch, base), {"__doc__": _Batch.__doc__})
 

@@ -11,7 +11,7 @@ NEEDS = {
     "skrl": (
         "import ksim_envs\nfrom ksim_envs.adapters.skrl import wrap_env\nwrap_env(ksim_envs.make('ksim/Hopper-v0', 2))",
         "needs skrl and torch",
-        "skrl[torch]",
+        "ksim-envs[skrl]",
     ),
     "gymnax": ("import ksim_envs.adapters.gymnax", "needs gymnax", "ksim-envs[gymnax]"),
     "rl_games": ("import ksim_envs.adapters.rl_games", "needs rl_games", "ksim-envs[rl-games]"),

@@ -7,11 +7,16 @@ import pytest
 
 from tests.adapters.conftest import NUM_ENVS, make
 
+torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("torchrl")
+    from tensordict.nn import NormalParamExtractor, TensorDictModule
     from torchrl.envs import GymWrapper
     from torchrl.envs.utils import check_env_specs
+    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import ClipPPOLoss
+    from torchrl.objectives.value import GAE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -63,3 +68,39 @@ def test_a_rollout_without_autoreset_holds_the_true_observations_and_resets_what
         if ended.any():
             obs, _ = twin.reset(options={"reset_mask": ended})
     assert num_ended > NUM_ENVS
+
+
+def test_torchrls_ppo_trains_through_terminations_and_truncations():
+    torch.manual_seed(0)
+    env = GymWrapper(make(autoreset_mode="same_step", output="torch"))
+    env.set_seed(0)
+    mean = TensorDictModule(
+        torch.nn.Sequential(torch.nn.LazyLinear(6), NormalParamExtractor()), ["observation"], ["loc", "scale"]
+    )
+    actor = ProbabilisticActor(
+        mean,
+        spec=env.action_spec_unbatched,
+        in_keys=["loc", "scale"],
+        distribution_class=TanhNormal,
+        return_log_prob=True,
+    )
+    critic = ValueOperator(torch.nn.LazyLinear(1), in_keys=["observation"])
+    for module in (actor, critic):
+        module(env.reset())
+    loss, gae = ClipPPOLoss(actor, critic), GAE(gamma=0.99, lmbda=0.95, value_network=critic)
+    optimizer = torch.optim.Adam(loss.parameters(), lr=1e-2)
+    before = [parameter.detach().clone() for parameter in loss.parameters()]
+    num_ended = {"terminated": 0, "truncated": 0}
+    for _ in range(2):
+        with torch.no_grad():
+            rollout = gae(env.rollout(60, actor, break_when_any_done=False))
+        for name in num_ended:
+            num_ended[name] += int(rollout["next", name].sum())
+        losses = loss(rollout.reshape(-1))
+        total = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        assert torch.isfinite(total)
+    assert all(num_ended.values())
+    assert all((old != new).any() for old, new in zip(before, loss.parameters(), strict=True))
