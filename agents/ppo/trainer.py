@@ -16,7 +16,7 @@ from agents.ppo.learn import Metrics, TrainState, advance, init, learn, measure
 from agents.ppo.policy import PolicyState
 from agents.ppo.rollout import Trajectory
 from ksim_envs import Core
-from ksim_envs.runtime import paused_gc
+from ksim_envs.runtime import options_without_physics, paused_gc
 
 TIMED_ITERATIONS = 10
 """Every so many iterations the host waits between collecting and learning, to see how long each takes."""
@@ -34,10 +34,14 @@ class Trainer:
     def __init__(self, core: Core, config: PPOConfig) -> None:
         """Compile nothing yet; the first iteration does."""
         self.core, self.config = core, config
+        options = options_without_physics()
+        steps_options = options if core.backend.name == "native" else None
         self._init = jax.jit(self._mapped(partial(init, core, config)))
-        self.collect = jax.jit(self._mapped(partial(advance, core, config)), donate_argnums=0)
+        self.collect = jax.jit(
+            self._mapped(partial(advance, core, config)), donate_argnums=0, compiler_options=steps_options
+        )
         self._measure = jax.jit(self._mapped(partial(measure, config)), donate_argnums=0)
-        self.learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0)
+        self.learn = jax.jit(self._mapped(self._learn_and_measure), donate_argnums=0, compiler_options=options)
         self._num_iterations = 0
         self._share_collect = float("nan")
 

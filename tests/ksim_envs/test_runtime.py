@@ -59,11 +59,18 @@ def test_the_flag_reaches_xla_and_is_accepted_by_it(python):
     assert python(PREPARE + "import jax; print(jax.numpy.ones(3).sum())").stdout.split() == ["3.0"]
 
 
+@OLD_JAXLIB
+def test_the_options_reach_xla_and_are_accepted_by_it(python):
+    compiled = "jax.jit(jax.numpy.exp, compiler_options=runtime.options_without_physics())"
+    assert python(PREPARE + f"import jax; print({compiled}(0.0))").stdout.split() == ["1.0"]
+
+
 @pytest.mark.parametrize("version", ["0.11.0", "0.11.0rc1", "0.12.0.1", "1.0"])
-def test_a_newer_jaxlib_gets_no_flag(monkeypatch, version):
+def test_a_newer_jaxlib_gets_no_flag_and_no_options(monkeypatch, version):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setattr(runtime.metadata, "version", lambda package: version)
     assert not runtime.scheduler_flag_is_missing()
+    assert not runtime.options_without_physics()
 
 
 @pytest.mark.parametrize("version", ["0.10.2", "0.10.3.dev1", "0.9"])
