@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,8 @@ from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
 BACKENDS = ("native", "mjx")
-_cores: list[Core] = []  # equal envs share a core while one is alive: keeping it saves compiling again
+_cores: deque[Core] = deque(maxlen=24)
+"""The cores used last. Equal envs share one while it is alive: keeping it saves compiling again, but takes memory."""
 
 
 @pytest.fixture(params=BACKENDS)
