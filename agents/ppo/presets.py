@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_interval_env_steps": 250_000,
     },
     "ksim/Pusher-v0": {"total_env_steps": 4_000_000, "num_envs": 512, "gamma": 0.95, "reward_scale": 1.0},
-    "ksim/Ant-v0": {"total_env_steps": 10_000_000, "num_envs": 1024, "contact_spread": 0.3},
+    "ksim/Ant-v0": {"total_env_steps": 20_000_000, "num_envs": 1024, "contact_spread": 0.3},
     "ksim/HumanoidStandup-v0": {"total_env_steps": 3_000_000, "contact_spread": 0.3, "reward_scale": 0.002},
     **{
         f"ksim/{name}-v0": {"total_env_steps": total, "privileged": ("privileged",), "initial_std": 0.3}

@@ -78,3 +78,34 @@ def test_spaces():
     env = GymnaxEnv("ksim/Hopper-v0", backend="native")
     assert env.observation_space(env.default_params).shape == (11,)
     assert env.action_space(env.default_params).contains(jnp.zeros(3))
+
+
+def test_a_policy_trains_as_in_purejaxrl_through_terminations_and_truncations():
+    env = LogWrapper(GymnaxEnv(replace(TASK, episode_length=30), backend="native"))
+    obs, state = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), NUM_ENVS))
+    weight_AL = jnp.zeros((2, obs.shape[1]))
+
+    def step(weight_AL, carry, keys):
+        obs, state = carry
+        noise = jax.random.normal(keys[0], (NUM_ENVS, 2))
+        action = obs @ weight_AL.T + noise
+        next_obs, state, reward, terminated, truncated, _ = jax.vmap(env.step)(keys, state, action)
+        return (next_obs, state), (obs, action, reward, terminated, truncated)
+
+    def loss(weight_AL, obs, action, reward):
+        log_prob = -0.5 * jnp.sum((action - obs @ weight_AL.T) ** 2, axis=-1)
+        return -jnp.mean(log_prob * (reward - reward.mean()))
+
+    @jax.jit
+    def update(weight_AL, carry, key):
+        keys = jax.random.split(key, (STEPS, NUM_ENVS))
+        carry, (obs, action, reward, *ended) = jax.lax.scan(lambda c, k: step(weight_AL, c, k), carry, keys)
+        return weight_AL - 0.1 * jax.grad(loss)(weight_AL, obs, action, reward), carry, ended
+
+    carry, num_ended = (obs, state), np.zeros(2, int)
+    for number in range(2):
+        before = weight_AL
+        weight_AL, carry, ended = update(weight_AL, carry, jax.random.key(number))
+        num_ended += [int(flags.sum()) for flags in ended]
+        assert np.isfinite(weight_AL).all() and (weight_AL != before).any()
+    assert num_ended.all()
