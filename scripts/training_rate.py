@@ -72,10 +72,14 @@ def bare_engine(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
 
 
 def our_loop(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
-    """One iteration after the other: the rates of the whole, and of collecting alone."""
+    """One iteration after the other, as in a run: the rates of the whole, and of collecting alone.
+
+    In each turn the first is not timed: it finds the caches as another contestant left them.
+    """
     trainer = Trainer(make_functional(training_task(task_id, config), config.num_envs, backend=config.backend), config)
-    state, _ = trainer.iterate(trainer.start())
+    state = trainer.start()
     while True:
+        state, _ = trainer.iterate(state)
         started = time.perf_counter()
         collected = jax.block_until_ready(trainer.collect(state))
         halfway = time.perf_counter()
