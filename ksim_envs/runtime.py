@@ -67,7 +67,7 @@ def missing_flags() -> list[str]:
 def options_without_physics() -> dict[str, bool]:
     """Compiler options for a CPU program that holds no MJX physics: the code that the second flag switches off for all.
 
-    It vectorizes `exp` and its kin, which makes networks several times faster between their matrix products.
+    It vectorizes `exp` and its kin, on which networks spend time between their matrix products.
     """
     return {FUSION_FLAG.removeprefix("--"): True} if _jaxlib_release() < (0, 11) else {}
 
