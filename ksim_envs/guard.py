@@ -50,7 +50,10 @@ def healthy(tree: Any) -> Bool[Array, "*E"]:
         for leaf in jax.tree.leaves(tree)
         if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size
     ]
-    return jnp.stack(rows).all(axis=0) if rows else jnp.array(True)
+    if not rows:
+        return jnp.array(True)
+    # The barrier keeps the compiler from checking everything anew for each value that depends on the answer.
+    return jax.lax.optimization_barrier(jnp.stack(rows)).all(axis=0)
 
 
 def fault_if(unhealthy_E: Bool[Array, "*E"], fault: Fault) -> UInt32[Array, "*E"]:
