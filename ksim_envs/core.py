@@ -156,8 +156,7 @@ class Core:
 
         # 1 Actions become controls for each substep, events become pushes.
         action_EA, fault_E = self._bounded(action_EA)
-        controls = self._controls(state, action_EA)
-        fields = self._engine_fields({**state.model_fields, **controls.drive.model_fields})
+        controls, fields = self.engine_inputs(state, action_EA)
         fault_E |= guard.fault_if(~guard.healthy((controls, state.model_fields)), Fault.INPUT)
 
         # 2 Physics substeps.
@@ -216,6 +215,13 @@ class Core:
             final_obs_EL=final.obs_EL,
             final_info=self.info(final, rewards, diverged_E),
         )
+
+    def engine_inputs(self, state: EnvState, action_EA: Array) -> tuple[Controls, dict[str, Array]]:
+        """What the engine is given for a step: controls and pushes, and the model fields that differ between rows."""
+        controls = Controls(drive=Drive(ctrl=action_EA[:, None]), push=None, carry={})
+        if self.task.actuator or self.task.events:
+            controls = self._vmapped(control, state, action_EA, self._chunk)
+        return controls, self._engine_fields({**state.model_fields, **controls.drive.model_fields})
 
     def reset_rows(self, state: EnvState, mask_E: Bool[Array, "E"], start: dict[str, Array] | None = None) -> EnvState:
         """Begin a new episode in some rows; no bit of the others changes, and only these rows cost anything.
@@ -346,11 +352,6 @@ class Core:
         low, high = self.action_bounds
         bounded_EA = jnp.clip(jnp.where(finite_E[:, None], action_EA, 0.0), low, high)
         return bounded_EA, guard.fault_if(~finite_E, Fault.ACTION)
-
-    def _controls(self, state: EnvState, action_EA: Array) -> Controls:
-        if self.task.actuator is None and not self.task.events:
-            return Controls(drive=Drive(ctrl=action_EA[:, None]), push=None, carry={})
-        return self._vmapped(control, state, action_EA, self._chunk)
 
     def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
         return self._vmapped(evaluate, state, action_EA, self._chunk)

@@ -11,12 +11,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from ksim_envs.registration import get_task, make, task_ids
 
 if TYPE_CHECKING:
     from ksim_envs.bench.contestants import Contestant
+    from ksim_envs.core import Core
+    from ksim_envs.types import EnvState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,25 @@ def run(ids: Sequence[str], config: BenchConfig) -> Iterator[list[Row]]:
             if config.csv:
                 _append(config.csv, rows)
             yield rows
+
+
+def bare_engine(
+    core: Core, state: EnvState, actions: Iterable[Any], *, staggers: bool = False
+) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """The physics of some control steps with nothing around it: what any loop over these envs can at best come near to.
+
+    Args:
+        core: the envs.
+        state: where they are; it is left as it is.
+        actions: (E, A) for each step.
+        staggers: whether first episodes have different lengths; see `Core.staggered`.
+
+    Returns:
+        What brings the engine to the start, and what does the steps from what that returned. Time the latter.
+    """
+    from ksim_envs.bench.replay import record, replay
+
+    return replay(core, record(core, state, actions, staggers=staggers))
 
 
 def table(rows: Sequence[Row]) -> str:

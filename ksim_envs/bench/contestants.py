@@ -1,8 +1,7 @@
 """What is measured: the vector env, the functional core and the bare engine on the same physics; Gymnasium; EnvPool.
 
-A run of the vector env is recorded first: its actions, which rows were reset after which step, and to what state. The
-bare engine then gets exactly these controls and resets, so it integrates the same trajectories, contacts included, with
-no observation and no reward. Gymnasium and EnvPool cannot replay; they run their own episodes under random actions.
+All of ours get the same random actions from the same start, so they integrate the same trajectories; `replay` says how
+the bare engine does. Gymnasium and EnvPool cannot replay; they run their own episodes under random actions.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from ksim_envs import runtime
+from ksim_envs.bench import bare_engine
 from ksim_envs.core import Core
 from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.types import EnvState
@@ -55,18 +55,18 @@ def ours(env: KsimVectorEnv, num_steps: int) -> Iterator[Contestant]:
     Yields:
         The three, the vector env first.
     """
-    recording = _record(env, num_steps)
     core = env.core
     contestant = partial(Contestant, num_envs=env.num_envs, num_steps=num_steps)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(num_steps)]
 
     def vector_env(_: Any) -> None:
-        for action in recording.actions:
+        for action in actions:
             env.step(action)
 
-    action_TEA = jnp.asarray(np.stack(recording.actions))
+    action_TEA = jnp.asarray(np.stack(actions))
     reset, scan = jax.jit(core.reset), jax.jit(partial(_scan, core))
-    bare = {"native": _bare_native, "mjx": _bare_mjx}[env.backend]
-    prepare, run = bare(core, core.backend, recording)
+    prepare, run = bare_engine(core, reset(core.keys(0)), actions)
     yield contestant(name="vector env", prepare=lambda: env.reset(seed=0), run=vector_env)
     yield contestant(
         name="functional core, jitted scan",
@@ -119,102 +119,9 @@ def _opponent(name: str, envs: Any, num_envs: int, num_steps: int) -> Contestant
     return Contestant(name=name, num_envs=num_envs, num_steps=num_steps, prepare=envs.reset, run=loop, close=envs.close)
 
 
-@dataclass(frozen=True)
-class _Recording:
-    """A run of the vector env: per step the actions, and the rows reset after it with the states they were reset to."""
-
-    start: tuple[np.ndarray, np.ndarray]
-    actions: list[np.ndarray]
-    ended: list[np.ndarray]
-    states: list[tuple[np.ndarray, np.ndarray]]
-
-
-def _record(env: KsimVectorEnv, num_steps: int) -> _Recording:
-    env.action_space.seed(0)
-    env.reset(seed=0)
-    recording = _Recording(_state(env), [], [], [])
-    for _ in range(num_steps):
-        recording.actions.append(env.action_space.sample())
-        _, _, terminated, truncated, _ = env.step(recording.actions[-1])
-        ended = np.flatnonzero(terminated | truncated)
-        qpos, qvel = _state(env)
-        recording.ended.append(ended)
-        recording.states.append((qpos[ended], qvel[ended]))
-    return recording
-
-
-def _state(env: KsimVectorEnv) -> tuple[np.ndarray, np.ndarray]:
-    state = env.physics_state()
-    return state["qpos"], state["qvel"]
-
-
 def _scan(core: Core, state: EnvState, action_TEA: Array) -> Array:
     def step(state: Any, action_EA: Array) -> tuple[Any, Array]:
         state, result = core.step(state, action_EA)
         return state, result.reward_E.sum()
 
     return jax.lax.scan(step, state, action_TEA)[1].sum()
-
-
-def _bare_native(core: Core, backend: Any, recording: _Recording) -> tuple[Callable[[], Any], Callable[[Any], None]]:
-    from mujoco.batch import Batch
-
-    batch = Batch(backend.model, core.num_envs, backend.num_threads)
-
-    def reset(ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        batch.reset(ids, stage=0)
-        batch.qpos[slice(None) if ids is None else ids] = qpos
-        batch.qvel[slice(None) if ids is None else ids] = qvel
-        batch.forward(ids)
-
-    def bare(_: Any) -> None:
-        for action, ended, state in zip(recording.actions, recording.ended, recording.states, strict=True):
-            batch.ctrl[:] = action
-            batch.step(nstep=core.task.frame_skip)
-            if len(ended):
-                reset(ended, *state)
-
-    return lambda: reset(None, *recording.start), bare
-
-
-def _bare_mjx(core: Core, backend: Any, recording: _Recording) -> tuple[Callable[[], Any], Callable[[Any], None]]:
-    from mujoco import mjx
-
-    from ksim_envs.physics.mjx_contacts import contacts_as_in_c
-
-    model, data = backend.mjx_model, backend.mjx_data
-
-    @jax.jit
-    def step(data_E: Any, action_EA: Array, ended_E: Array, qpos_EL: Array, qvel_EL: Array) -> Any:
-        def one(data: Any, action: Array) -> Any:
-            data = data.replace(ctrl=action)
-            return jax.lax.scan(lambda d, _: (mjx.step(model, d), None), data, length=core.task.frame_skip)[0]
-
-        with contacts_as_in_c():
-            data_E = jax.vmap(one)(data_E, action_EA)
-        return data_E.replace(
-            qpos=jnp.where(ended_E[:, None], qpos_EL, data_E.qpos),
-            qvel=jnp.where(ended_E[:, None], qvel_EL, data_E.qvel),
-        )
-
-    first = jax.vmap(lambda qpos, qvel: data.replace(qpos=qpos, qvel=qvel))(*map(jnp.asarray, recording.start))
-    inputs = [_dense(core, *step) for step in zip(recording.actions, recording.ended, recording.states, strict=True)]
-
-    def bare(data_E: Any) -> None:
-        for action, ended, qpos, qvel in inputs:
-            data_E = step(data_E, action, ended, qpos, qvel)
-        jax.block_until_ready(data_E.qpos)
-
-    return lambda: first, bare
-
-
-def _dense(
-    core: Core, action: np.ndarray, ended: np.ndarray, state: tuple[np.ndarray, np.ndarray]
-) -> tuple[Array, ...]:
-    """One recorded step as arrays for all rows."""
-    mask = np.zeros(core.num_envs, bool)
-    mask[ended] = True
-    full = [np.zeros((core.num_envs, values.shape[1]), np.float32) for values in state]
-    for array, values in zip(full, state, strict=True):
-        array[ended] = values
-    return tuple(map(jnp.asarray, (action, mask, *full)))
