@@ -72,6 +72,7 @@ class NativeBackend:
         if self._calls_rne:
             self._bound["cfrc_ext"] = np.zeros((num_envs, model.nbody, 6))
         self._expanded = {name: self._batch.expand(name) for name in sorted(model_fields)}
+        self._written = {name: np.full(values.shape, np.nan, np.float32) for name, values in self._expanded.items()}
         self._inputs = {name for name in model_fields if needs_derived_constants(frozenset({name}))}
         self._unusable_E = np.zeros(num_envs, bool)
         self._columns = _carried_columns(model)
@@ -239,14 +240,15 @@ class NativeBackend:
         return PhysicsState(integration=integration, view=View(**view))
 
     def _write_model_fields(self, model_fields: dict[str, np.ndarray]) -> None:
-        """Write the per-env model fields into the rows of the batch where they differ from what is there."""
+        """Write the per-env model fields into the rows of the batch where they are not those written last."""
         stale_E = np.zeros(self.num_envs, bool)
         for name, values in self._expanded.items():
-            given = usable_rows(model_fields[name], getattr(self.model, name)).astype(values.dtype)
-            differs_E = (values != given).reshape(self.num_envs, -1).any(axis=1)
-            if differs_E.any():
-                values[differs_E] = given[differs_E]
-                stale_E |= differs_E & (name in self._inputs)
+            given, written = model_fields[name], self._written[name]
+            rows = np.flatnonzero((given != written).reshape(self.num_envs, -1).any(axis=1))
+            if len(rows):
+                written[rows] = given[rows]
+                values[rows] = usable_rows(given[rows], getattr(self.model, name))
+                stale_E[rows] |= name in self._inputs
         if stale_E.any():
             failed = self._failures(lambda: self._batch.set_const(np.flatnonzero(stale_E)))
             self._unusable_E[stale_E] = False
