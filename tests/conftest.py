@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,10 @@ from ksim_envs.core import Core, make_core
 from ksim_envs.tasks.task import Task
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
+
+gc.set_threshold(
+    50_000, 20, 20
+)  # JAX traces with many small objects: looking for garbage often takes a twentieth of a run
 
 BACKENDS = ("native", "mjx")
 _cores: deque[Core] = deque(maxlen=24)
