@@ -15,9 +15,7 @@ from ksim_envs.tasks.task import Task
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
-gc.set_threshold(
-    50_000, 20, 20
-)  # JAX traces with many small objects: looking for garbage often takes a twentieth of a run
+gc.set_threshold(50_000, 20, 20)  # JAX traces with many small objects: to look for garbage often takes 5 % of a run
 
 BACKENDS = ("native", "mjx")
 _cores: deque[Core] = deque(maxlen=24)
