@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import pytest
 
 import ksim_envs
@@ -26,6 +27,21 @@ _cores: deque[Core] = deque(maxlen=24)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each physics backend in turn."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def unoptimized() -> Iterator[None]:
+    """Compile a module's many programs, which take few steps, without LLVM's optimizations: in half the time.
+
+    Not where bits are compared: they are then promised for optimized programs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of child processes
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+    _cores.clear()  # the next module would find their programs
+    gc.collect()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from ksim_envs import check_vector_env
 from ksim_envs.registration import GYMNASIUM_TASKS, ROBOT_TASKS
 from ksim_envs.vector_env import KsimVectorEnv
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 NUM_ENVS = 4
 EPISODE_LENGTH = 20  # an episode must end for the check to be complete, and it says so where none did
 MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())

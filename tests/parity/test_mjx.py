@@ -17,6 +17,7 @@ from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.task import Task
 from tests.parity.oracle import IDS, error, task_of
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 ROOT = Path(__file__).parents[2]
 NUM_ENVS = 4  # as in tests/conformance, so that programs are compiled once for both
 NUM_STATES = 64

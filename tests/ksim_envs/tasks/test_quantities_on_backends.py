@@ -347,7 +347,7 @@ def test_a_delay_and_a_history_show_what_was(run):
 
 
 def test_a_filter_lies_between_its_last_value_and_the_new_one(run):
-    assert (run.metrics[0]["smooth"] == run.metrics[0]["joint position"]).all()
+    np.testing.assert_allclose(run.metrics[0]["smooth"], run.metrics[0]["joint position"], rtol=1e-6, atol=1e-7)
     lags = []
     for before, after in zip(run.metrics, run.metrics[1:], strict=False):
         rest, whole = after["joint position"] - after["smooth"], after["joint position"] - before["smooth"]
