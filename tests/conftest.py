@@ -33,7 +33,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def unoptimized() -> Iterator[None]:
     """Compile a module's many programs, which take few steps, without LLVM's optimizations: in half the time.
 
-    Not where bits are compared: they are then promised for optimized programs.
+    Not where bits of different programs are compared: they are promised for optimized ones.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of child processes
