@@ -16,7 +16,7 @@ from ksim_envs.tasks.task import Task
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
-gc.set_threshold(50_000, 20, 20)  # JAX traces with many small objects: to look for garbage often takes 5 % of a run
+gc.set_threshold(50_000, 20, 20)  # JAX traces with many small objects: do not look for garbage so often
 
 BACKENDS = ("native", "mjx")
 _cores: deque[Core] = deque(maxlen=24)
@@ -31,7 +31,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def unoptimized() -> Iterator[None]:
-    """Compile a module's many programs, which take few steps, without LLVM's optimizations: in half the time.
+    """Compile a module's many programs, which take few steps, without LLVM's optimizations.
 
     Not where bits of different programs are compared: they are promised for optimized ones.
     """

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -25,6 +25,7 @@ from ksim_envs.registration import get_task, make, task_ids
 
 if TYPE_CHECKING:
     from ksim_envs.bench.contestants import Contestant
+    from ksim_envs.bench.replay import Replay
     from ksim_envs.core import Core
     from ksim_envs.types import EnvState
 
@@ -93,9 +94,7 @@ def run(ids: Sequence[str], config: BenchConfig) -> Iterator[list[Row]]:
             yield rows
 
 
-def bare_engine(
-    core: Core, state: EnvState, actions: Iterable[Any], *, staggers: bool = False
-) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+def bare_engine(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: bool = False) -> Replay:
     """The physics of some control steps with nothing around it: what any loop over these envs can at best come near to.
 
     Args:

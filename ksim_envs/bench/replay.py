@@ -1,7 +1,7 @@
 """The bare engine: the physics of some control steps, recorded once, then done again with nothing around it.
 
 The engine gets exactly the controls, pushes, model fields and resets of the recording, so it integrates the same
-trajectories, contacts included, with no observation and no reward.
+trajectories, contacts included, with no observation and no reward. On MJX it leaves the model fields as they are.
 """
 
 from __future__ import annotations
@@ -50,17 +50,7 @@ class Recording:
 
 
 def record(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: bool = False) -> Recording:
-    """Step the envs, and note what the engine needs in order to do the same.
-
-    Args:
-        core: the envs.
-        state: where they are; it is left as it is.
-        actions: (E, A) for each step.
-        staggers: whether first episodes have different lengths; see `Core.staggered`.
-
-    Returns:
-        The recording.
-    """
+    """Step the envs, and note what the engine needs in order to do the same; for the arguments see `bare_engine`."""
     engine_inputs = jax.jit(core.engine_inputs)
     state = jax.tree.map(jnp.copy, state)  # a step uses up what it gets
     everyone = np.arange(core.num_envs)
@@ -138,7 +128,7 @@ def _on_native(core: Core, backend: Any, recording: Recording) -> Replay:
 
 
 def _on_mjx(core: Core, backend: Any, recording: Recording) -> Replay:
-    """With the model's own fields in every row: what randomizers draw does not change how long MJX takes."""
+    """With the model's own fields in every row, whatever randomizers draw."""
     from mujoco import mjx
 
     from ksim_envs.physics.mjx_contacts import contacts_as_in_c

@@ -16,7 +16,7 @@ NUM_ENVS, NUM_STEPS = 8, 160
 
 @pytest.fixture
 def batches(monkeypatch):
-    """The batches that are made, each with its positions."""
+    """The batches that are made."""
     import mujoco.batch
 
     made = []
