@@ -21,11 +21,11 @@ from ksim_envs.registration import get_task, make, make_functional, register, re
 
 if TYPE_CHECKING:
     from ksim_envs.checker import check_vector_env
-    from ksim_envs.core import Autoreset, Core
+    from ksim_envs.core import Core
     from ksim_envs.single_env import KsimEnv
     from ksim_envs.task_checker import check_task
     from ksim_envs.tasks.task import Task
-    from ksim_envs.types import EnvState, StepResult, View
+    from ksim_envs.types import Autoreset, EnvState, StepResult, View
     from ksim_envs.vector_env import KsimVectorEnv
 
 __version__ = "0.1.0"
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Autoreset": "core",
+    "Autoreset": "types",
     "Core": "core",
     "EnvState": "types",
     "KsimEnv": "single_env",

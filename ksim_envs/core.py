@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
@@ -33,6 +32,7 @@ from ksim_envs.physics import (
     needs_derived_constants,
 )
 from ksim_envs.physics.backend import Backend
+from ksim_envs.programs import Programs
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
 from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
 from ksim_envs.tasks.evaluation import (
@@ -49,15 +49,7 @@ from ksim_envs.tasks.evaluation import (
 from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Drive
-from ksim_envs.types import Device, EnvState, Info, StepResult, View
-
-
-class Autoreset(IntEnum):
-    """Gymnasium's auto-reset modes, as numbers that compiled code can compare."""
-
-    NEXT_STEP = 0
-    SAME_STEP = 1
-    DISABLED = 2
+from ksim_envs.types import RESET_ALL, Autoreset, Device, EnvState, Info, StepResult, View
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,6 +133,7 @@ class Core:
                 An action that is not finite counts as a divergence of its row.
             autoreset: NEXT_STEP resets a row in the step after the one that ended its episode (whose action is then
                 ignored), SAME_STEP in the same step, DISABLED not at all: such a row stands still until `reset_rows`.
+                RESET_ALL makes of the step a reset.
             episode_length: control steps after which an episode is truncated, of all rows or (E,) of each; None for
                 the task's.
 
@@ -152,7 +145,7 @@ class Core:
         """
         if jnp.shape(action_EA) != (expected := (self.num_envs, self.num_actions)):
             raise InvalidActionError(f"action has shape {jnp.shape(action_EA)}; it must be {expected}.")
-        active_E = ~state.needs_reset_E
+        active_E = ~state.needs_reset_E & (autoreset != RESET_ALL)
 
         # 1 Actions become controls for each substep, events become pushes.
         action_EA, fault_E = self._bounded(action_EA)
@@ -198,10 +191,10 @@ class Core:
         )
 
         # 7 Reset of the rows that ended, in this step or the last, and what the curriculum learns of it.
-        resets_E = jnp.where(
-            autoreset == Autoreset.SAME_STEP,
-            final.needs_reset_E,
-            state.needs_reset_E & (autoreset == Autoreset.NEXT_STEP),
+        resets_E = (
+            (autoreset == Autoreset.SAME_STEP) & final.needs_reset_E
+            | (autoreset == Autoreset.NEXT_STEP) & state.needs_reset_E
+            | (autoreset == RESET_ALL)
         )
         after = self.reset_rows(final, resets_E)
 
@@ -263,40 +256,9 @@ class Core:
         )
 
     @cached_property
-    def compiled_step(self) -> Any:
-        """`step`, compiled once for all who share this core; the state that goes in is used up.
-
-        After `episode_length` it takes whether to stagger first episodes (`staggered`). Neither it nor `compiled_reset`
-        can be mapped or differentiated on every backend; `step` and `reset_rows` can.
-        """
-
-        def step(
-            state: EnvState,
-            action_EA: Array,
-            autoreset: Autoreset | Array = Autoreset.SAME_STEP,
-            episode_length: int | Array = self.task.episode_length,
-            staggers: bool | Array = False,
-        ) -> tuple[EnvState, StepResult]:
-            limit_E = jnp.where(staggers, self.staggered(state, episode_length), episode_length)
-            return self._traced_once.step(state, action_EA, autoreset, limit_E)
-
-        return jax.jit(step, donate_argnums=0)
-
-    @cached_property
-    def compiled_reset(self) -> Any:
-        """`reset_rows`, compiled, returning the state and (obs_EL, info); the state that goes in is used up."""
-
-        def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
-            state = self._traced_once.reset_rows(state, mask_E, start)
-            no_rewards = {name: jnp.zeros(self.num_envs, jnp.float32) for name in self.task.rewards}
-            return state, (state.obs_EL, self.info(state, no_rewards, jnp.zeros(self.num_envs, bool)))
-
-        return jax.jit(reset, donate_argnums=0)
-
-    @cached_property
-    def _traced_once(self) -> Core:
-        """This core for programs that are neither mapped nor differentiated."""
-        return replace(self, backend=self.backend.traced_once())
+    def programs(self) -> Programs:
+        """Reset and step, compiled."""
+        return Programs(self)
 
     @cached_property
     def num_observations(self) -> int:

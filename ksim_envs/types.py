@@ -7,6 +7,7 @@ is that of one env: terms never see `E`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, TypeAlias
 
 import jax
@@ -20,6 +21,18 @@ Info: TypeAlias = dict[str, Any]
 
 UNREAD: Any = None
 """A view's field that no term of the task reads, and which the backend therefore does not compute."""
+
+
+class Autoreset(IntEnum):
+    """Gymnasium's auto-reset modes, as numbers that compiled code can compare."""
+
+    NEXT_STEP = 0
+    SAME_STEP = 1
+    DISABLED = 2
+
+
+RESET_ALL = 3
+"""In place of an auto-reset mode: nothing is stepped, and every row begins an episode."""
 
 
 @jax.tree_util.register_dataclass

@@ -11,7 +11,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ksim_envs import guard
-from ksim_envs.core import Autoreset
 from ksim_envs.errors import (
     InvalidActionError,
     InvalidConfigError,
@@ -20,6 +19,7 @@ from ksim_envs.errors import (
     ResetNeededError,
     unknown_name,
 )
+from ksim_envs.types import Autoreset
 
 MAX_NUM_ENVS = 2**24
 OUTPUTS = ("numpy", "jax", "torch")
@@ -72,11 +72,6 @@ def autoreset_mode(value: AutoresetMode | str) -> AutoresetMode:
         if str(value).lower() in (mode.value.lower(), mode.name.lower()):
             return mode
     raise unknown_name("autoreset_mode", str(value), (mode.name.lower() for mode in AutoresetMode))
-
-
-def autoreset_number(mode: AutoresetMode) -> np.int32:
-    """The mode as compiled code knows it."""
-    return np.int32(Autoreset[mode.name])
 
 
 def seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:

@@ -34,7 +34,7 @@ from ksim_envs.errors import (
 from ksim_envs.guard import Fault
 from ksim_envs.runtime import paused_gc
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import Device, EnvState, Info, StepResult
+from ksim_envs.types import Autoreset, Device, EnvState, Info, StepResult
 
 
 class KsimVectorEnv(VectorEnv, gym.Env):
@@ -236,7 +236,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             state = self._seeded(seed, mask)
             encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self.core.compiled_reset(state, mask, encoded)
+            self._state, result = self.core.programs.reset(state, mask, encoded)
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
@@ -266,10 +266,11 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             action_EA = dlpack.private_actions(actions, shape, "(num_envs, num_actions)", self.core.backend.device)
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 validate.none_waits(np.asarray(state.needs_reset_E))
-            mode = validate.autoreset_number(self.autoreset_mode)
-            limits = np.int32(self.episode_length), np.bool_(self._staggers)
+            mode = Autoreset[self.autoreset_mode.name]
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self.core.compiled_step(state, action_EA, mode, *limits)
+            self._state, result = self.core.programs.step(
+                state, action_EA, mode, self.episode_length, staggers=self._staggers
+            )
             return self._delivered(result)
 
     def render(self) -> tuple[np.ndarray, ...] | None:

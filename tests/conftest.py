@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,19 +30,19 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def unoptimized() -> Iterator[None]:
-    """Compile a module's many programs, which take few steps, without LLVM's optimizations.
+@pytest.fixture(scope="module", autouse=True)
+def _optimizations(request: pytest.FixtureRequest) -> None:
+    """Compile without LLVM's optimizations, because most tests compile more than they compute.
 
-    Not where bits of different programs are compared: they are promised for optimized ones.
+    Not where modules are marked `optimized`: they compare bits of different programs, and only with optimizations are
+    those promised to be equal.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of child processes
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
-    _cores.clear()  # the next module would find their programs
-    gc.collect()
+    disabled = request.node.get_closest_marker("optimized") is None
+    if disabled != jax.config.read("jax_disable_most_optimizations"):
+        _cores.clear()  # this module would find their programs
+        gc.collect()
+        jax.config.update("jax_disable_most_optimizations", disabled)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(disabled))  # of child processes
 
 
 @pytest.fixture

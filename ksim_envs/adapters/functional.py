@@ -39,10 +39,9 @@ from jax import Array
 from ksim_envs import runtime
 from ksim_envs.adapters import check_privileged
 from ksim_envs.adapters.one_env import OneEnv
-from ksim_envs.core import Autoreset
 from ksim_envs.errors import InvalidConfigError, MissingDependencyError
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import EnvState, Info
+from ksim_envs.types import Autoreset, EnvState, Info
 
 NEVER = np.iinfo(np.int32).max
 """A time limit for envs whose wrappers have one."""

@@ -23,10 +23,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from ksim_envs.adapters.one_env import OneEnv
-from ksim_envs.core import Autoreset
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import EnvState, Info
+from ksim_envs.types import Autoreset, EnvState, Info
 
 try:
     from gymnax.environments import environment, spaces

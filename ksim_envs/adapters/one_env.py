@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
 
-from ksim_envs.core import Autoreset, Core
+from ksim_envs.core import Core
 from ksim_envs.registration import make_functional
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import EnvState, StepResult
+from ksim_envs.types import Autoreset, EnvState, StepResult
 
 
 class OneEnv:

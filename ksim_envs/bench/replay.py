@@ -59,7 +59,7 @@ def record(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: boo
     for action in actions:
         action_EA = jnp.clip(jnp.asarray(action), *core.action_bounds)
         controls, fields = jax.device_get(engine_inputs(state, action_EA))
-        state, result = core.compiled_step(state, action_EA, staggers=staggers)
+        state, result = core.programs.step(state, action_EA, staggers=staggers)
         ended = np.flatnonzero(result.terminated_E | result.truncated_E)
         steps.append(
             Step(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ksim_envs import Autoreset, EnvState, KsimVectorEnv
+from ksim_envs import EnvState, KsimVectorEnv
 from scripts.gpu_check.checks import Checks, Verdict
 from scripts.gpu_check.envs import BATCH, core, make, random_actions
 
@@ -64,14 +64,13 @@ def stepped(env: KsimVectorEnv, state: dict[str, np.ndarray], action: np.ndarray
 
 def rollout(id: str, is_spoilt: bool = False) -> dict[str, np.ndarray]:
     """What a run returns, (T, E, ...) by name; if so asked, with NaN put into one row's state."""
-    mode, limit = np.int32(Autoreset.SAME_STEP), np.int32(core(id).task.episode_length)
-    state, _ = core(id).compiled_reset(core(id).unreset_state(core(id).keys(0)), np.ones(BATCH, bool), {})
+    state, _ = core(id).programs.reset(core(id).unreset_state(core(id).keys(0)), np.ones(BATCH, bool))
     results: list[dict[str, jax.Array]] = []
     for t, action in enumerate(random_actions(id, NUM_STEPS)):
         if is_spoilt and t == SPOILT_STEP:
             state = spoilt(state)
         action = jax.device_put(action, core(id).backend.device)
-        state, result = core(id).compiled_step(state, action, mode, limit)
+        state, result = core(id).programs.step(state, action)
         results.append({"obs": result.obs_EL, "reward": result.reward_E, "diverged": result.info["diverged"]})
     return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
 

@@ -15,6 +15,8 @@ from ksim_envs.tasks.observations import Field
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
+pytestmark = pytest.mark.optimized
+
 NUM_ENVS, STEPS = 8, 100
 TASK = replace(
     tiny.HOPPER_LIKE,

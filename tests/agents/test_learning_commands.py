@@ -15,7 +15,6 @@ from agents import logger, ppo
 from agents.checkpoint import Checkpoints
 from agents.cli import main
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 TASK = "ksim/InvertedPendulum-v0"
 FLAGS = [
     "--num-envs=16",

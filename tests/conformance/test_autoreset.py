@@ -21,6 +21,8 @@ from tests import tiny
 from tests.bits import assert_same_bits, rows
 from tests.conformance.reference_vectorizer import ReferenceVectorizer, ended_in, play, play_on, valid_rows
 
+pytestmark = pytest.mark.optimized
+
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")

@@ -1,7 +1,7 @@
 """Every task passes the package's own conformance suite, Gymnasium's on both backends and in all auto-reset modes.
 
-The mode and the episode length are no part of a compiled program, so an id is compiled once for all its tests; other
-tests of ids on mjx use `NUM_ENVS` too, so that they find the program in the compilation cache.
+The mode and the episode length are no part of a compiled program, so an id is compiled once for all its tests; those of
+parity on mjx have the same tasks and `NUM_ENVS`, so that they find the program in the compilation cache.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode
 from ksim_envs import check_vector_env
 from ksim_envs.registration import GYMNASIUM_TASKS, ROBOT_TASKS
 from ksim_envs.vector_env import KsimVectorEnv
+from tests.parity.oracle import short_task_of
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 NUM_ENVS = 4
 EPISODE_LENGTH = 20  # an episode must end for the check to be complete, and it says so where none did
 MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
@@ -29,7 +29,8 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 def test_gymnasiums_tasks_pass(
     backend: str, id: str, mode: AutoresetMode, make_env: Callable[..., KsimVectorEnv]
 ) -> None:
-    check_vector_env(make_env(id, NUM_ENVS, backend=backend, autoreset_mode=mode, episode_length=EPISODE_LENGTH))
+    task = short_task_of(id) if backend == "mjx" else id
+    check_vector_env(make_env(task, NUM_ENVS, backend=backend, autoreset_mode=mode, episode_length=EPISODE_LENGTH))
 
 
 @pytest.mark.parametrize("id", ROBOT_TASKS)

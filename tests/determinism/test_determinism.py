@@ -23,6 +23,8 @@ from ksim_envs.types import Push, View
 from tests import tiny
 from tests.bits import assert_same_bits, rows
 
+pytestmark = pytest.mark.optimized
+
 NUM_STEPS = 100
 
 
@@ -139,6 +141,16 @@ def test_a_reset_without_a_seed_goes_on_alike_after_the_same_seed(make_noisy):
         env.reset(seed=3)
     for _ in range(3):
         assert_same_bits(one.reset(), other.reset())
+
+
+def test_a_reset_of_all_envs_gives_the_bits_of_resets_of_some(make_env, backend):
+    whole, in_parts = (make_env(TASKS[backend], backend=backend) for _ in range(2))
+    run(in_parts, seed=1, num_steps=3)
+    is_first = np.arange(16) < 5
+    for mask in (is_first, ~is_first):
+        in_parts.reset(seed=0, options={"reset_mask": mask})  # by a program for this; a whole one is by the step's
+    whole.reset(seed=0)
+    assert_same_bits(in_parts._state, whole._state)
 
 
 def digest_of_200_steps():

@@ -8,9 +8,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.usefixtures("unoptimized")
 README = Path(__file__).parents[2] / "README.md"
 OPTIONAL = {"gymnax", "rl_games", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
 """Without these, snippets that need them are left out; `tox` has all but two (`tox -e gymnax,libraries`)."""

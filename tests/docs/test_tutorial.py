@@ -12,7 +12,6 @@ import pytest
 import ksim_envs
 from ksim_envs.errors import UnknownNameError
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial"
 FEW_STEPS = "--num-envs 8 --num-env-states-per-minibatch 64 --num-minibatches 2 --total-env-steps 256 --num-eval-envs 2"
 USE = """

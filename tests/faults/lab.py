@@ -13,10 +13,10 @@ import mujoco
 import numpy as np
 from jax import Array
 
-from ksim_envs.core import Autoreset, Core
+from ksim_envs.core import Core
 from ksim_envs.physics.backend import Backend
 from ksim_envs.tasks.context import Context
-from ksim_envs.types import EnvState, Push, StepResult, View
+from ksim_envs.types import Autoreset, EnvState, Push, StepResult, View
 from tests import tiny
 from tests.bits import host
 

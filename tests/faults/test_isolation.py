@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ksim_envs.core import Autoreset
 from ksim_envs.guard import Fault
+from ksim_envs.types import Autoreset
 from tests.bits import assert_same_bits, rows
 from tests.faults.lab import AFTERWARDS, FAULTS, TAPPED, Lab, Run, step_of
+
+pytestmark = pytest.mark.optimized
 
 NUM_ENVS = 16
 ROW = 5

@@ -306,8 +306,18 @@ def test_step_and_reset_are_compiled_once_for_1000_steps_with_changes_of_mode_le
         some = action[:, 0] >= action[:, 0].mean()
         if i % 20 == 0:
             env.reset(seed=(None, i, [i] * NUM_ENVS)[i % 3], options={"reset_mask": some} if i % 40 else None)
-    assert env.core.compiled_step._cache_size() == 1
-    assert env.core.compiled_reset._cache_size() == 1
+    assert env.core.programs._step._cache_size() == 1
+    assert env.core.programs._reset._cache_size() == 1
+    env.close()
+
+
+def test_resets_of_all_envs_need_no_program_of_their_own():
+    env = KsimVectorEnv(replace(tiny.HOPPER_LIKE), NUM_ENVS, backend="native")
+    env.reset(seed=0)
+    env.step(np.zeros((NUM_ENVS, 2)))
+    env.reset(seed=1)
+    assert env.core.programs._step._cache_size() == 1
+    assert env.core.programs._reset._cache_size() == 0
     env.close()
 
 

@@ -42,7 +42,7 @@ def test_the_engine_ends_where_the_envs_did(id, batches):
 
     num_resets = 0
     for action in actions:
-        state, result = core.compiled_step(state, np.clip(action, *core.action_bounds))
+        state, result = core.programs.step(state, np.clip(action, *core.action_bounds))
         num_resets += int(np.sum(result.terminated_E | result.truncated_E))
     assert num_resets > 0
     expected = core.backend.state_dict(state.physics)["qpos"]

@@ -19,7 +19,7 @@ LAYERS = (
     ("types",),
     ("guard", "moments", "rows"),
     ("physics", "tasks"),
-    ("dlpack", "spaces", "validate", "core"),
+    ("dlpack", "spaces", "validate", "programs", "core"),
     ("render",),
     ("vector_env", "single_env"),
     ("registration",),

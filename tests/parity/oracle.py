@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.registration import GYMNASIUM_TASKS
 
 IDS = tuple(GYMNASIUM_TASKS)
+MANY_CONTACTS = ("ksim/Humanoid-v0", "ksim/HumanoidStandup-v0", "ksim/Ant-v0")
+"""Where a contact that begins within a control step multiplies the rounding before it."""
 
 
 def gymnasium_twin(id: str) -> gym.Env[Any, Any]:
@@ -38,3 +41,9 @@ def random_action(env: gym.Env[Any, Any], rng: np.random.Generator) -> np.ndarra
 def task_of(id: str) -> ksim_envs.Task:
     """The task of an id."""
     return ksim_envs.get_task(id)
+
+
+def short_task_of(id: str) -> ksim_envs.Task:
+    """The task of an id, its control step a single physics step where there are many contacts."""
+    task = task_of(id)
+    return replace(task, frame_skip=1) if id in MANY_CONTACTS else task

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,20 @@ import pytest
 from ksim_envs.tasks.observations import Field
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.task import Task
-from tests.parity.oracle import IDS, error, task_of
+from tests.parity.oracle import IDS, error, short_task_of
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 ROOT = Path(__file__).parents[2]
 NUM_ENVS = 4  # as in tests/conformance, so that programs are compiled once for both
 NUM_STATES = 64
 STEP_BOUND = 5e-4
 """Of qpos and qvel, absolute or relative, in float32. It is upstream's own bar for one physics step; most tasks keep it
-over a whole control step. The three below are held to it over one physics step, because a contact that begins within a
-control step multiplies the rounding before it."""
-MANY_CONTACTS = ("ksim/Humanoid-v0", "ksim/HumanoidStandup-v0", "ksim/Ant-v0")
+over a whole control step."""
 ROLLED_OUT = ("ksim/HalfCheetah-v0", "ksim/Hopper-v0", "ksim/Walker2d-v0", "ksim/Humanoid-v0")
 
 
 @pytest.mark.parametrize("id", IDS)
 def test_one_step_from_reachable_states_is_that_of_c(id, make_env):
-    task = replace(task_of(id), frame_skip=1) if id in MANY_CONTACTS else task_of(id)
+    task = short_task_of(id)
     walker = make_env(id, NUM_ENVS, backend="native", autoreset_mode="same_step")
     native, mjx = (
         make_env(task, NUM_ENVS, backend=backend, autoreset_mode="disabled") for backend in ("native", "mjx")

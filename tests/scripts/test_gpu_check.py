@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 ROOT = Path(__file__).parents[2]
 ID = "ksim/InvertedPendulum-v0"
 UNNEEDED = ("agents", "matplotlib", "rich", "tyro")

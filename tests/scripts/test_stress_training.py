@@ -4,9 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.usefixtures("unoptimized")
 ROOT = Path(__file__).parents[2]
 
 

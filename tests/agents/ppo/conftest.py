@@ -59,8 +59,3 @@ def diverging_core():
 @pytest.fixture(scope="package")
 def trainer(core):
     return Trainer(core, CONFIG)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _unoptimized(unoptimized: None) -> None:
-    """See `unoptimized`; where bits are compared here, those are of equal programs."""

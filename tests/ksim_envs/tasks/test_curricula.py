@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import ksim_envs
-from ksim_envs.core import Autoreset
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.curricula import (
     Adaptive,
@@ -24,6 +23,7 @@ from ksim_envs.tasks.curricula import (
 from ksim_envs.tasks.observations import Coordinate
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.terminations import Outside
+from ksim_envs.types import Autoreset
 from tests import tiny
 from tests.ksim_envs.tasks.by_hand import context, view
 from tests.ksim_envs.tasks.legged import legged

@@ -112,10 +112,10 @@ def rollouts() -> dict[str, dict[str, np.ndarray]]:
 
 def _rollout(backend: str, actions: np.ndarray) -> dict[str, np.ndarray]:
     core = make_core(TASK, NUM_ENVS, backend=backend)
-    state, _ = core.compiled_reset(core.unreset_state(core.keys(0)), jnp.ones(NUM_ENVS, bool), {})
+    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), jnp.ones(NUM_ENVS, bool), {})
     found: list[dict[str, Any]] = []
     for action_EA in actions:
-        state, result = core.compiled_step(state, jnp.asarray(action_EA, jnp.float32))
+        state, result = core.programs.step(state, jnp.asarray(action_EA, jnp.float32))
         rewards = {name: result.final_info[name] for name in TASK.rewards}
         found.append({**rewards, **{name: result.info[name] for name in TASK.commands}})
         found[-1] |= {"diverged": result.info["diverged"], "terminated": result.terminated_E}

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ksim_envs.core import Autoreset, make_core
+from ksim_envs.core import make_core
 from ksim_envs.tasks.base_motion import (
     BaseAngularAcceleration,
     BaseAngularVelocity,
@@ -40,6 +40,7 @@ from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.sensing import Bias, Delayed, History, Noise, Smoothed, Tilted
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terminations import Outside
+from ksim_envs.types import Autoreset
 from tests.conftest import BACKENDS
 from tests.ksim_envs.tasks.walker import FEET, WALKER, states
 
@@ -254,12 +255,12 @@ def run(request):
     start = {
         name: core.backend.exact(np.stack([starts[row][i] for row in ROWS])) for i, name in enumerate(("qpos", "qvel"))
     }
-    state, (_, info) = core.compiled_reset(core.unreset_state(core.keys(0)), jnp.ones(len(ROWS), bool), start)
+    state, (_, info) = core.programs.reset(core.unreset_state(core.keys(0)), jnp.ones(len(ROWS), bool), start)
     actions = np.random.default_rng(1).uniform(-1, 1, (NUM_STEPS, len(ROWS), 4)).astype(np.float32)
     actions[:, 0] = 0  # who stands, stands still
     metrics, states_seen = [info], [core.backend.state_dict(state.physics)]
     for action in actions:
-        state, result = core.compiled_step(state, action, Autoreset.DISABLED)
+        state, result = core.programs.step(state, action, Autoreset.DISABLED)
         assert not result.truncated_E.any()
         metrics.append(result.info)
         states_seen.append(core.backend.state_dict(state.physics))

@@ -1,0 +1,68 @@
+"""A core's reset and step as compiled programs: what stands between the pure functions and those who call them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult
+
+if TYPE_CHECKING:
+    from ksim_envs.core import Core
+
+
+class Programs:
+    """Compiled once for all who share a core. They can be neither mapped nor differentiated; the core's functions can.
+
+    A state that goes in is used up.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Compile nothing yet."""
+        self._core = core = replace(core, backend=core.backend.traced_once())
+
+        def step(
+            state: EnvState, action_EA: Array, autoreset: Array, limit: Array, staggers: Array
+        ) -> tuple[EnvState, StepResult]:
+            limit_E = jnp.where(staggers, core.staggered(state, limit), limit)
+            return core.step(state, action_EA, autoreset, limit_E)
+
+        def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
+            state = core.reset_rows(state, mask_E, start)
+            no_rewards = {name: jnp.zeros(core.num_envs, jnp.float32) for name in core.task.rewards}
+            return state, (state.obs_EL, core.info(state, no_rewards, jnp.zeros(core.num_envs, bool)))
+
+        self._step, self._reset = jax.jit(step, donate_argnums=0), jax.jit(reset, donate_argnums=0)
+
+    def step(
+        self,
+        state: EnvState,
+        action_EA: ArrayLike,
+        autoreset: int = Autoreset.SAME_STEP,
+        episode_length: int | None = None,
+        *,
+        staggers: bool = False,
+    ) -> tuple[EnvState, StepResult]:
+        """`Core.step`; with `staggers`, first episodes are staggered (`Core.staggered`)."""
+        limit = self._core.task.episode_length if episode_length is None else episode_length
+        action_EA = jax.device_put(action_EA, self._core.backend.device)  # as the state, so that the program is one
+        return self._step(state, action_EA, np.int32(autoreset), np.int32(limit), np.bool_(staggers))
+
+    def reset(
+        self, state: EnvState, mask_E: np.ndarray, start: dict[str, Array] | None = None
+    ) -> tuple[EnvState, tuple[Array, Info]]:
+        """`Core.reset_rows`; returns the state and (obs_EL, info).
+
+        All rows are reset to drawn states by the program that steps, so most users never compile another.
+        """
+        if start or not mask_E.all():
+            return self._reset(state, mask_E, start or {})
+        idle_EA = np.zeros((self._core.num_envs, self._core.num_actions), np.float32)
+        state, result = self.step(state, idle_EA, RESET_ALL)
+        return state, (result.obs_EL, result.info)
