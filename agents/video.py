@@ -36,7 +36,7 @@ def record(policy: Policy, task_id: str, path: Path, *, config: PPOConfig, num_s
     env = ksim_envs.KsimEnv(task, render_mode="rgb_array", backend=config.backend, dynamics=config.dynamics)
     imageio: Any = import_module("imageio")  # its types do not tell what a writer can do
     with contextlib.closing(env):
-        stride = max(1, round(env.metadata["render_fps"] / 50))
+        stride = max(1, round(env.metadata["render_fps"] / 30))  # drawn without a GPU, a frame takes up to 0.1 s
         frames_per_s = env.metadata["render_fps"] / stride
         obs, _ = env.reset(seed=seed)
         policy.reset()

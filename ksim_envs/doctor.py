@@ -20,6 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from ksim_envs import runtime
+from ksim_envs.render.platforms import NEEDS, PLATFORMS
 
 _PACKAGES = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "torch")
 _PROBE_SECONDS = 120
@@ -59,14 +60,6 @@ KNOWN_TROUBLES = (
     Finding("A program that hangs on CPU", "jaxlib older than 0.11, no progress, no error", runtime.SCHEDULER_REMEDY),
 )
 """What users of MuJoCo and JAX run into: topic, how it shows, and the remedy."""
-
-_GL_REMEDIES = {
-    "egl": "install a GPU driver with EGL, or Mesa's: apt-get install libegl1 libgl1",
-    "osmesa": "apt-get install libosmesa6",
-    "glfw": "start it on a desktop, or under xvfb-run -a",
-    "cgl": "start it in a session that has a screen",
-    "wgl": "start it in a session that has a screen",
-}
 
 
 def diagnose() -> list[Finding]:
@@ -158,7 +151,7 @@ def _rendering(results: dict[str, dict[str, Any]]) -> Iterator[Finding]:
     none_works = all("error" in result for result in results.values())
     for name, result in results.items():
         value = f"does not work ({result['error']})" if "error" in result else "works"
-        yield Finding(f"rendering, {name}", value, _GL_REMEDIES[name] if none_works else None)
+        yield Finding(f"rendering, {name}", value, NEEDS[name] if none_works else None)
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen:
         is_broken = chosen not in results or "error" in results[chosen]
@@ -234,10 +227,6 @@ _PROBES: dict[str, Callable[[], dict[str, Any]]] = {"jax": _probe_jax, "backend"
 
 
 def _gl_platforms() -> tuple[str, ...]:
-    """The values of MUJOCO_GL that can work on this operating system."""
-    if sys.platform == "darwin":
-        return ("cgl", "glfw")
-    if sys.platform == "win32":
-        return ("wgl", "glfw")
-    has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return ("egl", "osmesa", "glfw") if has_display else ("egl", "osmesa")
+    """Those that can work here; to try GLFW on a Linux without a display would say nothing new."""
+    has_display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return PLATFORMS if has_display else tuple(name for name in PLATFORMS if name != "glfw")

@@ -24,6 +24,15 @@ _cores: deque[Core] = deque(maxlen=24)
 """The cores used last. Equal envs share one while it is alive: keeping it saves compiling again, but takes memory."""
 
 
+LONGEST = ("scripts", "parity", "docs")
+"""Folders with files that take a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that in the end neither worker waits for the other."""
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each physics backend in turn."""

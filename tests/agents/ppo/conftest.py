@@ -51,6 +51,12 @@ def core():
     return make_core(TASK, CONFIG.num_envs, backend="native")
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _filmed_core(tiny_id):
+    """Every run ends with a video, of one env: keep it compiled."""
+    return make_core(ksim_envs.get_task(tiny_id).hardest, 1, backend="native")
+
+
 @pytest.fixture(scope="package")
 def diverging_core():
     return make_core(DIVERGING, CONFIG.num_envs, backend="native")
