@@ -78,7 +78,11 @@ def load_model(
             for numeric in [numeric for numeric in spec.numerics if numeric.name == MAX_CONTACT_POINTS]:
                 spec.delete(numeric)
             spec.add_numeric(name=MAX_CONTACT_POINTS, data=[max_contact_points], size=1)
-        return _checked(_compiled(spec, source), source)
+        model = _checked(_compiled(spec, source), source)
+    if model.ntree == 1 and not model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
+        # Its constraints make one island, if any. Not looking for more gives the same bits, a little faster.
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
+    return model
 
 
 def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:

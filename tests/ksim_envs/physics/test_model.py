@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from pathlib import Path
 
 import mujoco
+import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
@@ -284,3 +286,24 @@ def test_a_misspelt_name_on_a_shelf_is_answered_with_the_near_misses(source, nea
 def test_nothing_beside_a_shelf_can_be_named():
     with pytest.raises(UnknownNameError):
         load_model("ksim:../assets/kbot.xml", "fast")
+
+
+# What is added to them
+
+
+@pytest.mark.parametrize("name", ["humanoid.xml", "walker2d_v5.xml"])
+def test_a_robot_moves_by_the_same_bits_whether_its_contacts_are_split_into_islands_or_not(name):
+    whole = load_model(f"gymnasium:{name}", "fast")
+    split = copy.copy(whole)
+    split.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
+    assert split.opt.disableflags != whole.opt.disableflags
+    states, most_islands = [], 0
+    for model in (whole, split):
+        data = mujoco.MjData(model)
+        for ctrl in np.random.default_rng(0).uniform(-1, 1, (300, model.nu)):
+            data.ctrl[:] = ctrl
+            mujoco.mj_step(model, data)
+            most_islands = max(most_islands, data.nisland)
+        states.append(np.concatenate([data.qpos, data.qvel]))
+    assert most_islands == 1
+    np.testing.assert_array_equal(*states)
