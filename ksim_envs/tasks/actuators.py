@@ -4,7 +4,7 @@
 to it. Read a stack of them from the inside out, as a signal travels:
 
     motors = SpeedLimited(actuator=Position(gains={"*": Gains(kp=100.0, kd=5.0)}), motors={"*": ROBSTRIDE_03})
-    Delayed(actuator=motors, longest=0.01)  # and ActionLatency(high=0.01) among the randomizers draws how much
+    DelayedControl(actuator=motors, longest=0.01)  # and ActionLatency(high=0.01) among the randomizers draws how much
 
 PD control is done by MuJoCo's own actuators, which these terms write into the model. So it is exact in every physics
 substep on every backend, and its gains and limits are model fields, which randomizers can draw.
@@ -257,7 +257,7 @@ class SpeedLimited(_Around):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delayed(_Around):
+class DelayedControl(_Around):
     """Another actuator whose controls arrive late, by this episode's `action_latency`, and some of them never.
 
     The latency, which `randomizers.ActionLatency` draws, is rounded to physics timesteps. It may be longer than a
@@ -279,7 +279,7 @@ class Delayed(_Around):
         Raises:
             InvalidConfigError: one is out of its range.
         """
-        check_scale("Delayed.drop", self.drop)
+        check_scale("DelayedControl.drop", self.drop)
         if not (0 <= self.longest < math.inf and max(ends(self.drop)) <= 1):
             raise InvalidConfigError(f"{self}: longest must be finite and at least 0, and drop in [0, 1].")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
-from ksim_envs.tasks.randomizers import Factor, Fields, Uniform
+from ksim_envs.tasks.randomizers import Between, Factor, Fields
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import from_rotation_vector, multiply
 from ksim_envs.tasks.scales import Scale, check_scale, ends, scale_at
@@ -22,7 +22,7 @@ SMALLEST = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class FloorFriction(Uniform):
+class FloorFriction(Between):
     """The coefficient of sliding friction of all contacts with the floor is one number in [low, high], at least 0.
 
     Where two geoms touch, MuJoCo takes the larger of their coefficients, or that of the geom with the higher priority.
@@ -73,7 +73,7 @@ class FloorFriction(Uniform):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MassAddition(Uniform):
+class MassAddition(Between):
     """Bodies get an additional point mass in [low, high], kg, each, at their centres of mass.
 
     ksim: MassAdditionRandomizer
@@ -141,7 +141,7 @@ class Inertia(Factor):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MassCenter(Uniform):
+class MassCenter(Between):
     """The centres of mass of bodies are moved by a distance in [low, high], m, along each of the body's axes.
 
     ksim: COMRandomizer, AllBodiesCOMRandomizer

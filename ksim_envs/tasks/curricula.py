@@ -24,7 +24,7 @@ Level = Float[Array, ""]
 
 
 @dataclass(frozen=True)
-class Constant:
+class ConstantLevel:
     """The same level always.
 
     ksim: ConstantCurriculum
@@ -35,7 +35,7 @@ class Constant:
 
     def __post_init__(self) -> None:
         """Check the level."""
-        check_range("Constant's level", (self.constant, self.constant), low=0.0, high=1.0)
+        check_range("ConstantLevel's level", (self.constant, self.constant), low=0.0, high=1.0)
 
     def init(self) -> Carry:
         """Nothing."""
@@ -184,7 +184,7 @@ class EpisodeLength(_Adaptive):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistanceFromOrigin(_Adaptive):
+class DistanceTravelled(_Adaptive):
     """An adaptive level that rises with the horizontal distance at the episode's end, in m, of the free base.
 
     It is measured from the world's origin, or from the position that the command `start` holds.

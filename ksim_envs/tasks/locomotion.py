@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ksim_envs.tasks.actuators import Delayed, Position
+from ksim_envs.tasks.actuators import DelayedControl, Position
 from ksim_envs.tasks.base_motion import (
     BaseAngularVelocity,
     BaseLinearVelocity,
@@ -67,7 +67,7 @@ def standing(robot: Robot, style: Style) -> Task:
         model=robot.model,
         frame_skip=robot.frame_skip,
         episode_length=1000,
-        actuator=Delayed(
+        actuator=DelayedControl(
             actuator=Position(
                 gains=robot.policy_gains, targets=AroundPose(scale=robot.action_scale, keyframe=robot.start)
             ),

@@ -46,7 +46,7 @@ class ContactSoftness:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform:
+class Between:
     """Numbers between `low` and `high`."""
 
     low: Scale
@@ -72,7 +72,7 @@ class Uniform:
         return uniform(ctx.run_key if self.per_run else ctx.key, shape, low, high)
 
 
-class Factor(Uniform):
+class Factor(Between):
     """Factors between `low` and `high`, at least 0."""
 
     smallest = 0.0
@@ -149,7 +149,7 @@ class JointDamping(_OfJoints):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointZeroPosition(Uniform):
+class JointZeroPosition(Between):
     """The joints' zero angles are shifted by an angle in [low, high], rad or m, each.
 
     At `qpos` the link then stands where it stood at `qpos - shift`. Ranges and springs, which the model states in
@@ -258,8 +258,8 @@ class EncoderOffset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionLatency(Uniform):
-    """An action takes a time in [low, high], s, at least 0, to reach the motors (see `actuators.Delayed`).
+class ActionLatency(Between):
+    """An action takes a time in [low, high], s, at least 0, to reach the motors (see `actuators.DelayedControl`).
 
     ksim: action_latency_range
     """

@@ -208,7 +208,7 @@ class BaseVelocity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BasePosition:
+class BasePlace:
     """The free base is put at x and y drawn uniformly from two ranges, m, and higher by the height of the floor there.
 
     ksim: PlaneXYPositionReset, HFieldXYPositionReset, get_xy_position_reset
@@ -221,8 +221,8 @@ class BasePosition:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_range("BasePosition.x", self.x)
-        check_range("BasePosition.y", self.y)
+        check_range("BasePlace.x", self.x)
+        check_range("BasePlace.y", self.y)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with another place of the base, and `qvel`."""

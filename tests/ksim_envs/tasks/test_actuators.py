@@ -14,7 +14,7 @@ import pytest
 import ksim_envs
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.physics import load_model
-from ksim_envs.tasks.actuators import Delayed, Noisy, Position, SpeedLimited, Torque, TorqueNoise
+from ksim_envs.tasks.actuators import DelayedControl, Noisy, Position, SpeedLimited, Torque, TorqueNoise
 from ksim_envs.tasks.context import Model
 from ksim_envs.tasks.motors import FEETECH_STS3250, Gains, Motor
 from ksim_envs.tasks.observations import Field
@@ -338,7 +338,7 @@ def ramp(num_steps):
 
 @pytest.mark.parametrize("late", [0, 1, 4, 5, 7, 12])
 def test_controls_arrive_so_many_substeps_late_also_more_than_a_control_step(late):
-    actuator = Delayed(actuator=Torque(), longest=12 * TIMESTEP)  # the queue holds what rounding makes of it
+    actuator = DelayedControl(actuator=Torque(), longest=12 * TIMESTEP)  # the queue holds what rounding makes of it
     ctx = legged.legged(model_fields={"action_latency": jnp.float32(late * TIMESTEP + 0.3 * TIMESTEP)})
     found = controls(actuator, ramp(6), ctx)[:, 0]
     sent = np.arange(6 * NUM_SUBSTEPS) // NUM_SUBSTEPS
@@ -346,20 +346,20 @@ def test_controls_arrive_so_many_substeps_late_also_more_than_a_control_step(lat
 
 
 def test_the_first_action_arrives_at_once():
-    actuator = Delayed(actuator=Torque(), longest=0.02)
+    actuator = DelayedControl(actuator=Torque(), longest=0.02)
     ctx = legged.legged(model_fields={"action_latency": jnp.float32(0.02)})
     found = controls(actuator, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], ctx)
     np.testing.assert_array_equal(found[::NUM_SUBSTEPS], [[1, 2], [1, 2], [3, 4]])
 
 
 def test_a_latency_that_the_queue_cannot_hold_is_no_number():
-    actuator = Delayed(actuator=Torque(), longest=0.01)
+    actuator = DelayedControl(actuator=Torque(), longest=0.01)
     ctx = legged.legged(model_fields={"action_latency": jnp.float32(0.02)})
     assert np.isnan(controls(actuator, ramp(1), ctx)).all()
 
 
 def test_lost_actions_leave_a_joint_with_the_one_before():
-    actuator = Delayed(actuator=Torque(), drop=Ramp(0.0, 0.5))
+    actuator = DelayedControl(actuator=Torque(), drop=Ramp(0.0, 0.5))
     found = controls(actuator, ramp(400), legged.legged(level=jnp.array(0.5)))[::NUM_SUBSTEPS]
     kept = np.concatenate([[[True, True]], np.diff(np.abs(found), axis=0) > 0])
     assert (np.abs(found)[kept] == np.repeat(np.arange(400.0)[:, None], 2, axis=1)[kept]).all()
@@ -371,12 +371,12 @@ def test_lost_actions_leave_a_joint_with_the_one_before():
 @pytest.mark.parametrize("wrong", [{"longest": -0.1}, {"longest": np.inf}, {"drop": 1.5}, {"drop": -0.1}], ids=str)
 def test_delays_that_are_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidConfigError):
-        Delayed(actuator=Torque(), **wrong)
+        DelayedControl(actuator=Torque(), **wrong)
 
 
 # In a task
 
-STACK = Delayed(
+STACK = DelayedControl(
     actuator=SpeedLimited(
         actuator=TorqueNoise(actuator=Noisy(actuator=POSITION, noise=0.01), noise=0.1), motors={"*": MOTOR}
     ),

@@ -20,7 +20,7 @@ from ksim_envs import registration
 from ksim_envs.core import make_core
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.tasks import curricula, events, resets, sensing
-from ksim_envs.tasks.actuators import Delayed, Noisy, Position, SpeedLimited, Torque, TorqueNoise
+from ksim_envs.tasks.actuators import DelayedControl, Noisy, Position, SpeedLimited, Torque, TorqueNoise
 from ksim_envs.tasks.base_motion import (
     BaseAngularVelocity,
     BaseLinearVelocity,
@@ -224,7 +224,7 @@ NAMES = {
         asked(lambda: GaitPhase((0.5, 0.5), when=CommandAbove("later", 0.1))), "command of the task", "later"
     ),
     "command of a curriculum": unknown(
-        taught(lambda: curricula.DistanceFromOrigin(up=1.0, down=0.0, origin="strt")), "command of the task", "strt"
+        taught(lambda: curricula.DistanceTravelled(up=1.0, down=0.0, origin="strt")), "command of the task", "strt"
     ),
     "quantity of a curriculum": unknown(
         taught(lambda: curricula.Adaptive(up=1.0, down=0.0, quantity=Sensor("imu_giro"))),
@@ -470,7 +470,7 @@ NUMBERS = {
         "must be a number",
     ),
     "nan as a floor": invalid(
-        begun(lambda: resets.BasePosition(x=(0.0, 0.0), y=(0.0, 0.0), floor=FlatFloor(nan))),
+        begun(lambda: resets.BasePlace(x=(0.0, 0.0), y=(0.0, 0.0), floor=FlatFloor(nan))),
         "floor.height is nan",
         "a number",
     ),
@@ -590,7 +590,7 @@ NUMBERS = {
         "within [0.0, 1.0]",
     ),
     "probability of a loss": invalid(
-        driven(lambda: Delayed(actuator=Torque(), drop=1.5)), "drop=1.5", "drop in [0, 1]"
+        driven(lambda: DelayedControl(actuator=Torque(), drop=1.5)), "drop=1.5", "drop in [0, 1]"
     ),
     "probabilities of choices": invalid(
         asked(lambda: Held(Choice((Uniform(0.0, 1.0), HEIGHT), (0.5, 0.4)))),
@@ -624,7 +624,7 @@ NUMBERS = {
         "within [0.0, 1.0]",
     ),
     "reversed place": invalid(
-        begun(lambda: resets.BasePosition(x=(1.0, 0.0), y=(0.0, 0.0))), "BasePosition.x is (1.0, 0.0)", "in this order"
+        begun(lambda: resets.BasePlace(x=(1.0, 0.0), y=(0.0, 0.0))), "BasePlace.x is (1.0, 0.0)", "in this order"
     ),
     "reversed factors": invalid(
         drawn(lambda: Armature(low=1.1, high=0.9)), "(low, high) is (1.1, 0.9)", "in this order"
@@ -650,7 +650,9 @@ NUMBERS = {
         driven(lambda: Position(gains={"*": Gains(kp=0.0, kd=0.0)})), "kp=0.0", "kp and max_torque must be positive"
     ),
     "torque of 0": invalid(driven(lambda: Torque(scale=0.0)), "Torque.scale is 0.0", "positive and finite"),
-    "latency below 0": invalid(driven(lambda: Delayed(actuator=Torque(), longest=-1.0)), "longest=-1.0", "at least 0"),
+    "latency below 0": invalid(
+        driven(lambda: DelayedControl(actuator=Torque(), longest=-1.0)), "longest=-1.0", "at least 0"
+    ),
     "frequency of 0": invalid(
         driven(lambda: Position(gains=GAINS, targets=LowPass(AroundPose(), 0.0))),
         "cutoff is 0.0",
@@ -659,7 +661,7 @@ NUMBERS = {
     "fourth derivative": invalid(
         driven(lambda: Position(gains=GAINS, targets=Integrated(order=4, scale=1.0))), "order is 4", "1, 2 or 3"
     ),
-    "level above 1": invalid(taught(lambda: curricula.Constant(1.5)), "level is (1.5, 1.5)", "within [0.0, 1.0]"),
+    "level above 1": invalid(taught(lambda: curricula.ConstantLevel(1.5)), "level is (1.5, 1.5)", "within [0.0, 1.0]"),
     "no step to the top": invalid(
         taught(lambda: curricula.Linear(steps_to_top=0)), "steps_to_top=0", "must be positive"
     ),
@@ -709,7 +711,7 @@ PARTS = {
     ),
     "size of a plane": invalid(drawn(lambda: CollisionBody(geoms="ground")), "'ground' holds a plane", "name spheres"),
     "plane as a height field": invalid(
-        begun(lambda: resets.BasePosition(x=(0.0, 0.0), y=(0.0, 0.0), floor=HeightField("ground"))),
+        begun(lambda: resets.BasePlace(x=(0.0, 0.0), y=(0.0, 0.0), floor=HeightField("ground"))),
         "geom 'ground'",
         "must be a height field",
     ),

@@ -13,8 +13,8 @@ import ksim_envs
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.curricula import (
     Adaptive,
-    Constant,
-    DistanceFromOrigin,
+    ConstantLevel,
+    DistanceTravelled,
     EpisodeLength,
     EpisodeReturn,
     Linear,
@@ -49,8 +49,8 @@ def of_lengths(*seconds):
 
 
 def test_a_constant_level_stays():
-    assert levels(Constant(0.25), of_lengths(1.0, 2.0)) == [0.25] * 3
-    assert levels(Constant(), []) == [1.0]
+    assert levels(ConstantLevel(0.25), of_lengths(1.0, 2.0)) == [0.25] * 3
+    assert levels(ConstantLevel(), []) == [1.0]
 
 
 def test_a_linear_level_follows_the_steps_that_the_env_has_done():
@@ -84,11 +84,11 @@ def test_the_distance_is_horizontal_and_from_the_origin_or_a_command():
     """5 m from the origin, 1 m from (3, 3); the height does not count, as it does in ksim."""
     high = view(qpos=[3.0, 4.0, 50.0, 1, 0, 0, 0, 0, 0], qvel=np.zeros(8))
     base = {"num_levels": 10, "decay": 0.0}
-    assert levels(DistanceFromOrigin(up=4.9, down=0.0, **base), [{}], high)[1] == pytest.approx(0.1)
-    assert levels(DistanceFromOrigin(up=5.1, down=0.0, **base), [{}], high)[1] == 0
+    assert levels(DistanceTravelled(up=4.9, down=0.0, **base), [{}], high)[1] == pytest.approx(0.1)
+    assert levels(DistanceTravelled(up=5.1, down=0.0, **base), [{}], high)[1] == 0
     ctx = legged(commands={"spawn": jnp.array([3.0, 3.0, 0.4])})
-    assert levels(DistanceFromOrigin(up=0.9, down=0.0, origin="spawn", **base), [{}], high, ctx)[1] > 0
-    assert levels(DistanceFromOrigin(up=1.1, down=0.0, origin="spawn", **base), [{}], high, ctx)[1] == 0
+    assert levels(DistanceTravelled(up=0.9, down=0.0, origin="spawn", **base), [{}], high, ctx)[1] > 0
+    assert levels(DistanceTravelled(up=1.1, down=0.0, origin="spawn", **base), [{}], high, ctx)[1] == 0
 
 
 def test_survival_raises_the_level_while_few_episodes_are_terminated():
@@ -122,7 +122,7 @@ def test_who_has_solved_the_hardest_level_goes_on_anywhere():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Constant(1.5),
+        lambda: ConstantLevel(1.5),
         lambda: Linear(steps_to_top=0),
         lambda: Linear(steps_to_top=10, delay=-1),
         lambda: Linear(steps_to_top=10, start=2.0),
@@ -241,7 +241,7 @@ def test_a_new_seed_begins_the_curriculum_anew():
 
 
 def test_a_curriculum_whose_memory_changes_its_shape_is_refused():
-    class Growing(Constant):
+    class Growing(ConstantLevel):
         def init(self):
             return jnp.zeros(1)
 

@@ -18,7 +18,7 @@ from ksim_envs.tasks.floors import FlatFloor
 from ksim_envs.tasks.observations import Field
 from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.resets import (
-    BasePosition,
+    BasePlace,
     BaseVelocity,
     Heading,
     Height,
@@ -171,7 +171,7 @@ def test_the_base_velocity_is_uniform_along_x_and_y():
 
 
 def test_the_base_stands_in_its_box_as_high_as_it_was():
-    position, velocity = legged_draws(BasePosition(x=(-1.0, 1.0), y=(-3.0, 3.0)))
+    position, velocity = legged_draws(BasePlace(x=(-1.0, 1.0), y=(-3.0, 3.0)))
     assert_uniform(position[:, :2] / [1, 3], 1.0)
     np.testing.assert_array_equal(position[:, 2:], np.tile(np.float32(MODEL.qpos0[2:]), (NUM_DRAWS, 1)))
     assert not velocity.any()
@@ -186,7 +186,7 @@ class Slope:
 
 
 def test_the_base_is_higher_by_the_floor_below_it():
-    position, _ = legged_draws(BasePosition(x=(-1.0, 1.0), y=(-3.0, 3.0), floor=Slope()))
+    position, _ = legged_draws(BasePlace(x=(-1.0, 1.0), y=(-3.0, 3.0), floor=Slope()))
     expected = MODEL.qpos0[2] + 1.0 + 0.1 * position[:, 0] - 0.2 * position[:, 1]
     np.testing.assert_allclose(position[:, 2], expected, rtol=1e-5)
 
@@ -269,7 +269,7 @@ def test_the_spread_follows_the_curriculum():
 
 
 START = {
-    "place": BasePosition(x=(-1.0, 1.0), y=(-1.0, 1.0), floor=FlatFloor(0.1)),
+    "place": BasePlace(x=(-1.0, 1.0), y=(-1.0, 1.0), floor=FlatFloor(0.1)),
     "heading": Heading(),
     "tilt": PitchRoll(0.1),
     "height": Height(low=0.3, high=0.5),
@@ -308,7 +308,7 @@ def test_an_episode_begins_with_what_was_drawn_velocities_included(backend):
 
 @pytest.mark.parametrize(
     "term",
-    [BaseVelocity(0.1), BasePosition(x=(0.0, 1.0), y=(0.0, 1.0)), Height(), Heading(), PitchRoll()],
+    [BaseVelocity(0.1), BasePlace(x=(0.0, 1.0), y=(0.0, 1.0)), Height(), Heading(), PitchRoll()],
     ids=lambda term: type(term).__name__,
 )
 def test_terms_of_the_base_need_a_base_that_can_move(term):
@@ -329,7 +329,7 @@ def test_joints_of_a_fixed_base_are_drawn_too():
         lambda: JointPositions(-0.1),
         lambda: JointVelocities(np.nan),
         lambda: BaseVelocity(-0.1),
-        lambda: BasePosition(x=(1.0, 0.0), y=(0.0, 1.0)),
+        lambda: BasePlace(x=(1.0, 0.0), y=(0.0, 1.0)),
         lambda: Height(low=0.2, high=0.1),
         lambda: Heading(1.0, 0.0),
         lambda: PitchRoll(-0.1),
