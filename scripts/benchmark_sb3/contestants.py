@@ -9,16 +9,14 @@ from typing import Literal
 
 Envs = Literal["dummy", "subproc", "ksim", "ksim_gymnasium"]
 """Gymnasium's envs in SB3's DummyVecEnv or SubprocVecEnv; ours, with dynamics="fast" or dynamics="gymnasium"."""
-SIZES = (8, 16, 32, 64)
 THREADS = tuple(dict.fromkeys((1, os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What changes how fast a contestant is."""
+    """What changes how fast a contestant is, and not what it learns."""
 
     envs: Envs
-    num_envs: int
     num_threads: int | None = None
     """Of torch; None for a learner that does not compute with it."""
 
@@ -30,18 +28,14 @@ class Contestant:
     label: str
     learner: Literal["sb3", "sbx", "ksim"]
     settings: tuple[Setting, ...]
-    """The first one is that of a quick benchmark. With 0 envs it has those of its preset."""
+    """The first one is that of a quick benchmark."""
     hyperparameters: Literal["common", "zoo", "preset"] = "common"
     usual_speed: float = 1.0
     """About how many times as fast as SB3 it trains: a guess, until it has been measured."""
 
 
-def _settings(
-    envs: Envs, sizes: tuple[int, ...] = SIZES, threads: tuple[int | None, ...] = (None,)
-) -> tuple[Setting, ...]:
-    return tuple(
-        Setting(envs=envs, num_envs=size, num_threads=num_threads) for size, num_threads in product(sizes, threads)
-    )
+def _settings(*envs: Envs, threads: tuple[int | None, ...] = (None,)) -> tuple[Setting, ...]:
+    return tuple(Setting(envs=kind, num_threads=number) for kind, number in product(envs, threads))
 
 
 CONTESTANTS = {
@@ -51,11 +45,9 @@ CONTESTANTS = {
     "sb3_subproc": Contestant(
         label="SB3 PPO on Gymnasium, SubprocVecEnv",
         learner="sb3",
-        settings=_settings("subproc", (8, 2, 16, 32), THREADS),
+        settings=_settings("subproc", threads=THREADS),
     ),
-    "sbx": Contestant(
-        label="SBX PPO on Gymnasium", learner="sbx", settings=_settings("dummy") + _settings("subproc", (8, 16, 32))
-    ),
+    "sbx": Contestant(label="SBX PPO on Gymnasium", learner="sbx", settings=_settings("dummy", "subproc")),
     "sb3_ksim": Contestant(label="SB3 PPO on ksim_envs", learner="sb3", settings=_settings("ksim", threads=THREADS)),
     "ksim": Contestant(label="our PPO on ksim_envs", learner="ksim", settings=_settings("ksim"), usual_speed=3.0),
     "ksim_gymnasium": Contestant(
@@ -67,14 +59,14 @@ CONTESTANTS = {
     "sb3_zoo": Contestant(
         label="SB3 PPO on Gymnasium, rl-zoo's hyperparameters",
         learner="sb3",
-        settings=_settings("dummy", (1,), THREADS),
+        settings=_settings("dummy", threads=THREADS),
         hyperparameters="zoo",
         usual_speed=0.3,
     ),
     "ksim_preset": Contestant(
         label="our PPO on ksim_envs, its preset",
         learner="ksim",
-        settings=_settings("ksim", (0,)),
+        settings=_settings("ksim"),
         hyperparameters="preset",
         usual_speed=15.0,
     ),

@@ -104,7 +104,7 @@ def _trial(task: str, contestant: str, setting: Setting) -> Job:
         task=task,
         contestant=contestant,
         envs=setting.envs,
-        num_envs=setting.num_envs or hyperparameters["num_envs"],
+        num_envs=hyperparameters["num_envs"],
         num_threads=setting.num_threads,
         hyperparameters=hyperparameters,
         seed=0,

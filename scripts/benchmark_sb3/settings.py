@@ -15,6 +15,8 @@ class Hyperparameters:
     networks and less noise at first, each of which SB3's own published hyperparameters have too.
     """
 
+    num_envs: int = 16
+    """The more of them, the shorter their rollouts, which changes what is learned: so all have the same number."""
     dataset_size: int = 2048
     """Env steps in one iteration, of all envs together."""
     minibatch_size: int = 256
@@ -42,7 +44,9 @@ class Hyperparameters:
 
 
 COMMON = Hyperparameters()
-ZOO = Hyperparameters(dataset_size=512, initial_std=math.exp(-2), activation="relu", has_orthogonal_init=False)
+ZOO = Hyperparameters(
+    num_envs=1, dataset_size=512, initial_std=math.exp(-2), activation="relu", has_orthogonal_init=False
+)
 """What the published ones of all tasks have."""
 
 

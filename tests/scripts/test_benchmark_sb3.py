@@ -195,13 +195,15 @@ def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
     asked, found = plan(has_trials=True, contestants=("sb3_dummy", "ksim_preset")), {}
     order = asked.jobs(found)
     trials = asked.trials("Hopper", "sb3_dummy")
-    assert [(trial.num_envs, trial.num_threads) for trial in trials][:3] == [(8, 1), (8, 2), (16, 1)]
+    assert [(trial.num_envs, trial.num_threads) for trial in trials] == [(16, 1), (16, 2)]
     for number, trial in enumerate(trials):
         assert next(order) == trial
-        found |= known(timed(trial, 300.0 if number == 2 else 200.0 - number))
-    assert [(one.num_envs, one.contestant, one.num_episodes) for one in (next(order), next(order))] == [
-        (16, "sb3_dummy", 3),
-        (preset("ksim/Hopper-v0").num_envs, "ksim_preset", 3),
+        found |= known(timed(trial, 200.0 + number))
+    assert [
+        (one.num_envs, one.num_threads, one.contestant, one.num_episodes) for one in (next(order), next(order))
+    ] == [
+        (16, 2, "sb3_dummy", 3),
+        (preset("ksim/Hopper-v0").num_envs, None, "ksim_preset", 3),
     ]
     assert next(order).seed == 1
 
@@ -277,9 +279,8 @@ def test_an_evaluation_is_that_of_single_envs():
 def test_networks_have_the_same_sizes_and_rollouts_are_whole():
     sizes = {settings.published.hidden_sizes for settings in TASKS.values()} | {COMMON.hidden_sizes}
     assert sizes == {(256, 256)} == {preset(f"ksim/{task}-v0").hidden_sizes for task in TASKS}
-    for contestant in CONTESTANTS.values():
-        if contestant.hyperparameters == "common":
-            assert all(COMMON.dataset_size % setting.num_envs == 0 for setting in contestant.settings)
+    for hyperparameters in (COMMON, *(settings.published for settings in TASKS.values())):
+        assert hyperparameters.dataset_size % hyperparameters.num_envs == 0
 
 
 @needs_sb3
