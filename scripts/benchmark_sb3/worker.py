@@ -14,6 +14,8 @@ import time
 import warnings
 from typing import Any
 
+import mujoco
+
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.jobs import Job, Row
 from scripts.benchmark_sb3.measure import Learner, Recorder, evaluate
@@ -29,6 +31,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is not for the pipe
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends workers of envs too
     warnings.simplefilter("ignore")  # of the libraries, about themselves
+    mujoco.set_mju_user_warning(lambda _: None)  # of Gymnasium's model files
 
     def tell(row: Row) -> None:
         print(json.dumps(row), file=pipe)
