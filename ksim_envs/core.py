@@ -122,7 +122,7 @@ class Core:
         self,
         state: EnvState,
         action_EA: Float[Array, "E A"],
-        autoreset: Autoreset | Array = Autoreset.SAME_STEP,
+        autoreset: int | Array = Autoreset.SAME_STEP,
         episode_length: int | Array | None = None,
     ) -> tuple[EnvState, StepResult]:
         """One control step of every row.
@@ -133,7 +133,7 @@ class Core:
                 An action that is not finite counts as a divergence of its row.
             autoreset: NEXT_STEP resets a row in the step after the one that ended its episode (whose action is then
                 ignored), SAME_STEP in the same step, DISABLED not at all: such a row stands still until `reset_rows`.
-                RESET_ALL makes of the step a reset.
+                `types.RESET_ALL` makes it a reset: nothing is stepped, and every row begins an episode.
             episode_length: control steps after which an episode is truncated, of all rows or (E,) of each; None for
                 the task's.
 
@@ -190,7 +190,7 @@ class Core:
             carry=guard.keep_rows(counted_E, terms.carry, state.carry),
         )
 
-        # 7 Reset of the rows that ended, in this step or the last, and what the curriculum learns of it.
+        # 7 Reset of all rows or of those that ended, in this step or the last, and what the curriculum learns of it.
         resets_E = (
             (autoreset == Autoreset.SAME_STEP) & final.needs_reset_E
             | (autoreset == Autoreset.NEXT_STEP) & state.needs_reset_E

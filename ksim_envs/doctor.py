@@ -20,7 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from ksim_envs import runtime
-from ksim_envs.render.platforms import NEEDS, PLATFORMS
+from ksim_envs.render.platforms import PLATFORMS, REMEDIES, requested
 
 _PACKAGES = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "torch")
 _PROBE_SECONDS = 120
@@ -151,9 +151,8 @@ def _rendering(results: dict[str, dict[str, Any]]) -> Iterator[Finding]:
     none_works = all("error" in result for result in results.values())
     for name, result in results.items():
         value = f"does not work ({result['error']})" if "error" in result else "works"
-        yield Finding(f"rendering, {name}", value, NEEDS[name] if none_works else None)
-    chosen = os.environ.get("MUJOCO_GL", "").lower()
-    if chosen:
+        yield Finding(f"rendering, {name}", value, REMEDIES[name] if none_works else None)
+    if chosen := requested():
         is_broken = chosen not in results or "error" in results[chosen]
         yield Finding("MUJOCO_GL", chosen, f"unset it, or set one of: {', '.join(results)}" if is_broken else None)
 
@@ -227,6 +226,6 @@ _PROBES: dict[str, Callable[[], dict[str, Any]]] = {"jax": _probe_jax, "backend"
 
 
 def _gl_platforms() -> tuple[str, ...]:
-    """Those that can work here; to try GLFW on a Linux without a display would say nothing new."""
+    """The GL platforms that can work here; to try GLFW on a Linux without a display would tell nothing new."""
     has_display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return PLATFORMS if has_display else tuple(name for name in PLATFORMS if name != "glfw")

@@ -51,7 +51,6 @@ class Programs:
     ) -> tuple[EnvState, StepResult]:
         """`Core.step`; with `staggers`, first episodes are staggered (`Core.staggered`)."""
         limit = self._core.task.episode_length if episode_length is None else episode_length
-        action_EA = jax.device_put(action_EA, self._core.backend.device)  # as the state, so that the program is one
         return self._step(state, action_EA, np.int32(autoreset), np.int32(limit), np.bool_(staggers))
 
     def reset(
@@ -59,10 +58,12 @@ class Programs:
     ) -> tuple[EnvState, tuple[Array, Info]]:
         """`Core.reset_rows`; returns the state and (obs_EL, info).
 
-        All rows are reset to drawn states by the program that steps, so most users never compile another.
+        All rows are reset to drawn states by the program that steps, so most users never compile another. Its terms see
+        the old states then, and what they say is thrown away.
         """
         if start or not mask_E.all():
             return self._reset(state, mask_E, start or {})
-        idle_EA = np.zeros((self._core.num_envs, self._core.num_actions), np.float32)
+        shape = self._core.num_envs, self._core.num_actions
+        idle_EA = jax.device_put(np.zeros(shape, np.float32), self._core.backend.device)  # as those of a step are
         state, result = self.step(state, idle_EA, RESET_ALL)
         return state, (result.obs_EL, result.info)

@@ -216,7 +216,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 `num_envs`), or a list with one for each env (env i then does what env 0 of that seed would), or None to
                 go on.
             options: `"reset_mask"` (num_envs,) bool; `"qpos"` and `"qvel"`, the states to begin with, (nq,) or
-                (num_envs, nq) in m and rad. Envs outside the mask keep every bit. The dictionary is not changed.
+                (num_envs, nq) in m and rad. Envs outside the mask keep every bit. The dictionary is not changed. The
+                first reset with options compiles a program of its own.
 
         Returns:
             Observations (num_envs, num_obs), and info: the metrics, and after a partial reset `_NAME` masks.

@@ -80,7 +80,7 @@ def load_model(
             spec.add_numeric(name=MAX_CONTACT_POINTS, data=[max_contact_points], size=1)
         model = _checked(_compiled(spec, source), source)
     if model.ntree == 1 and not model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
-        # Its constraints make one island, if any. Not looking for more gives the same bits, a little faster.
+        # Its constraints make at most one island: not to search for more gives the same bits, a little faster.
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return model
 

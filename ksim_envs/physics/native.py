@@ -1,4 +1,4 @@
-"""The backend on C MuJoCo: `mujoco.batch.Batch`, a threaded stepper, behind `jax.pure_callback`.
+"""The backend on C MuJoCo: `mujoco.batch.Batch`, a threaded stepper, behind a callback.
 
 The part of the integration state that the next step depends on goes into and comes out of every call, its float64 bits
 kept as pairs of uint32 (JAX without x64 would round them). So the callback is a pure function, the batch is only
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax import Array
+from jax.experimental.buffer_callback import buffer_callback
 from jax.typing import ArrayLike
 from mujoco.batch import Batch, SimulationError
 
@@ -123,18 +124,29 @@ class NativeBackend:
 
     # What follows runs on the host, inside the callback: there the leaves of a state are NumPy arrays.
 
-    def _call(self, function: Callable[..., Any], shapes: Any, *args: Any) -> Any:
-        return jax.pure_callback(self._guarded(function), shapes, *args, vmap_method="sequential")
+    def _call(self, function: Callable[..., None], shapes: Any, *args: Any) -> Any:
+        """A function of NumPy arrays, the first of which it fills, as part of a program on any device."""
 
-    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(out: Any, *args: Any) -> None:
             if os.getpid() != self._pid:
                 raise ForkedProcessError("this env was made in the parent process; make one in the child instead.")
             # A faulty row's float64 may be too large for float32; it is reported, so NumPy need not warn of it.
             with self._lock, quiet_mujoco(), np.errstate(over="ignore", invalid="ignore"):
-                return function(*jax.tree.map(np.asarray, args))
+                function(*jax.tree.map(np.asarray, (out, *args)))
 
-        return call
+        def in_place(_: Any, out: Any, *args: Any) -> None:
+            call(out, *args)
+
+        def copied(*args: Any) -> Any:
+            out = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+            call(out, *args)
+            return out
+
+        return jax.lax.platform_dependent(
+            *args,
+            cpu=buffer_callback(in_place, shapes, vmap_method="sequential"),  # on XLA's own memory
+            default=lambda *args: jax.pure_callback(copied, shapes, *args, vmap_method="sequential"),
+        )
 
     def _shapes(self, rows: int) -> PhysicsState:
         """The state of a number of rows, as shapes and dtypes."""
@@ -154,8 +166,13 @@ class NativeBackend:
         )
 
     def _reset_rows(
-        self, rows_R: np.ndarray, qpos_RL: np.ndarray, qvel_RL: np.ndarray, model_fields: dict[str, np.ndarray]
-    ) -> PhysicsState:
+        self,
+        new: PhysicsState,
+        rows_R: np.ndarray,
+        qpos_RL: np.ndarray,
+        qvel_RL: np.ndarray,
+        model_fields: dict[str, np.ndarray],
+    ) -> None:
         chosen = np.flatnonzero(rows_R < self.num_envs)
         chosen = chosen[np.argsort(rows_R[chosen])]  # the batch wants sorted ids
         ids = rows_R[chosen]
@@ -165,7 +182,8 @@ class NativeBackend:
         self._batch.bind("qvel")[ids] = _decoded(qvel_RL)[chosen]
         usable = _within_bounds(self._batch.state[ids][:, self._columns])  # MuJoCo would replace the others unasked
         failed = self._failures(lambda: self._batch.forward(ids[usable]))
-        new = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._shapes(len(rows_R)))
+        for leaf in jax.tree.leaves(new):
+            leaf[...] = 0
         new.integration["state"][chosen] = _bits(self._batch.state[ids][:, self._columns])
         # What the engine cannot compute stays zero; the row's first step will fail and report it.
         computed = usable & ~np.isin(ids, failed)
@@ -175,7 +193,6 @@ class NativeBackend:
         for name in self._reads:
             if name != "cfrc_ext":  # Gymnasium's tasks read zero there until the first step
                 getattr(new.view, name)[chosen] = self._bound[name][ids]
-        return new
 
     def _failures(self, call: Callable[[], Any]) -> np.ndarray:
         """The rows in which MuJoCo raised an error during the call; these keep their state, and the others finish."""
@@ -187,12 +204,13 @@ class NativeBackend:
 
     def _step(
         self,
+        out: tuple[PhysicsState, np.ndarray],
         state: PhysicsState,
         ctrl_ESL: np.ndarray,
         active_E: np.ndarray,
         push_EL: Push | None,
         model_fields: dict[str, np.ndarray],
-    ) -> tuple[PhysicsState, np.ndarray]:
+    ) -> None:
         batch, before = self._batch, _float64(state.integration["state"])
         self._write_model_fields(model_fields)
         usable_E = _within_bounds(before) & ~self._unusable_E
@@ -207,8 +225,9 @@ class NativeBackend:
         if self._calls_rne:
             self._fill_cfrc_ext(ids)
         fault_E = np.where(usable_E, self._faults(failed), np.uint32(guard.Fault.INPUT.mask))
-        fault_E = np.where(active_E, fault_E, np.uint32(0))
-        return self._collect(state, active_E & (fault_E == 0)), fault_E
+        new, faults_E = out
+        faults_E[:] = np.where(active_E, fault_E, np.uint32(0))
+        self._collect(new, state, active_E & (faults_E == 0))
 
     def _faults(self, failed: np.ndarray) -> np.ndarray:
         """The fault masks of the rows that were stepped (what stands in the others has no meaning)."""
@@ -220,24 +239,18 @@ class NativeBackend:
         diverged_E = raised_E & ~overflowed_E | ~_within_bounds(self._batch.state[:, self._columns])
         return (overflowed_E * guard.Fault.OVERFLOW.mask + diverged_E * guard.Fault.PHYSICS.mask).astype(np.uint32)
 
-    def _collect(self, old: PhysicsState, stepped_E: np.ndarray) -> PhysicsState:
-        """The new state: from the batch where a row was stepped, the old one elsewhere."""
-        kept = np.flatnonzero(~stepped_E)
-
-        def take(new: np.ndarray, before: Any) -> Any:
-            new[kept] = before[kept]
-            return new
-
-        integration = {"state": take(_bits(self._batch.state[:, self._columns]), old.integration["state"])}
-        view = {name: take(self._bound[name].astype(np.float32), getattr(old.view, name)) for name in self._reads}
+    def _collect(self, new: PhysicsState, old: PhysicsState, stepped_E: np.ndarray) -> None:
+        """Fill the new state: from the batch where a row was stepped, from the old one elsewhere."""
+        _float64(new.integration["state"])[:] = self._batch.state[:, self._columns]
+        for name in self._reads:
+            getattr(new.view, name)[:] = self._bound[name]
         for name in self._changes:
-            now = self._bound[name].reshape(self.num_envs, -1)
-            change = (
-                (now - _float64(old.integration[PREVIOUS + name])).astype(np.float32).reshape(self._bound[name].shape)
-            )
-            view[name + CHANGE] = take(change, getattr(old.view, name + CHANGE))
-            integration[PREVIOUS + name] = take(_bits(now), old.integration[PREVIOUS + name])
-        return PhysicsState(integration=integration, view=View(**view))
+            now, before = self._bound[name], _float64(old.integration[PREVIOUS + name])
+            getattr(new.view, name + CHANGE)[:] = now - before.reshape(now.shape)
+            _float64(new.integration[PREVIOUS + name])[:] = now.reshape(self.num_envs, -1)
+        if len(kept := np.flatnonzero(~stepped_E)):
+            for leaf, before in zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True):
+                leaf[kept] = before[kept]
 
     def _write_model_fields(self, model_fields: dict[str, np.ndarray]) -> None:
         """Write the per-env model fields into the rows of the batch where they are not those written last."""

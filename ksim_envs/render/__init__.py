@@ -1,1 +1,1 @@
-"""Pictures of simulations. Nothing in here is loaded before the first frame is asked for."""
+"""Pictures of simulations. No GL library is loaded before the first frame is asked for."""

@@ -22,12 +22,11 @@ import mujoco
 import numpy as np
 
 from ksim_envs.errors import InvalidConfigError, RenderError, unknown_name
-from ksim_envs.render.platforms import NEEDS, PLATFORMS
+from ksim_envs.render.platforms import PLATFORMS, REMEDIES, requested
 from ksim_envs.validate import positive_integer
 
 MAX_PIXELS = 8192  # the largest width and height of a frame
 _CAMERA_FIELDS = ("azimuth", "distance", "elevation", "fixedcamid", "lookat", "orthographic", "trackbodyid", "type")
-_ANY_PLATFORM = ("", "enable", "enabled", "on", "true", "1")  # values of MUJOCO_GL that leave the choice open
 _platform_in_use: str | None = None
 _choosing = threading.Lock()
 
@@ -181,15 +180,14 @@ def _open_contexts(model: mujoco.MjModel, size: mujoco.MjrRect) -> tuple[Any, mu
 
 def _platforms_to_try() -> tuple[str, ...]:
     """GL platforms in the order of preference: one if `MUJOCO_GL` names it, or if the process already draws with it."""
-    value = os.environ.get("MUJOCO_GL", "").lower().strip()
-    requested = "glfw" if value in ("glx", "wgl") else value
-    if requested not in (*PLATFORMS, *_ANY_PLATFORM):
-        raise RenderError(f"MUJOCO_GL is {value!r}; unset it for a free choice, or set one of {', '.join(PLATFORMS)}.")
-    allowed = (requested,) if requested in PLATFORMS else PLATFORMS
+    wanted = requested()
+    if wanted and wanted not in PLATFORMS:
+        raise RenderError(f"MUJOCO_GL is {wanted!r}; unset it for a free choice, or set one of {', '.join(PLATFORMS)}.")
+    allowed = (wanted,) if wanted else PLATFORMS
     if _platform_in_use in (None, *allowed):
         return (_platform_in_use,) if _platform_in_use else allowed
     drawn = f"this process has drawn with {_platform_in_use!r}, which MuJoCo cannot change"
-    raise RenderError(f"MUJOCO_GL is {value!r}, but {drawn}; set it in a new process, before the first frame.")
+    raise RenderError(f"MUJOCO_GL is {wanted!r}, but {drawn}; set it in a new process, before the first frame.")
 
 
 def _open_contexts_on(platform: str, model: mujoco.MjModel, size: mujoco.MjrRect) -> tuple[Any, mujoco.MjrContext]:
@@ -253,7 +251,7 @@ def _make_glfw_context(width: int, height: int) -> Any:
 
 def _nothing_works(reasons: Mapping[str, Exception]) -> RenderError:
     lines = [
-        f"{platform}: {type(reason).__name__}: {' '.join(str(reason).split())} Remedy: {NEEDS[platform]}."
+        f"{platform}: {type(reason).__name__}: {' '.join(str(reason).split())} Remedy: {REMEDIES[platform]}."
         for platform, reason in reasons.items()
     ]
     choice = f"MUJOCO_GL is {os.environ.get('MUJOCO_GL') or 'not set'}; when set, it rules out other platforms."

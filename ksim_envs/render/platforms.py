@@ -1,13 +1,21 @@
-"""The GL platforms that there are, under MUJOCO_GL's names, and what each needs."""
+"""The GL platforms that there are, under MUJOCO_GL's names, and what to do where one does not work."""
 
+import os
 import sys
 
 PLATFORMS = {"darwin": ("cgl", "glfw"), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa", "glfw"))
 """Those of this operating system, in the order of preference."""
-NEEDS = {
-    "egl": "a GPU driver with EGL, or Mesa's: apt-get install libegl1 libgl1",
+REMEDIES = {
+    "egl": "install a GPU driver with EGL, or Mesa's: apt-get install libegl1 libgl1",
     "osmesa": "apt-get install libosmesa6; it draws on any CPU",
-    "glfw": "a desktop session, or xvfb-run -a in front of the command",
-    "cgl": "a session that has a screen",
+    "glfw": "start it on a desktop, or with xvfb-run -a in front of the command",
+    "cgl": "start it in a session that has a screen",
 }
-"""The remedy where a platform does not work."""
+_ANY = ("enable", "enabled", "on", "true", "1")
+_ALIASES = {"glx": "glfw", "wgl": "glfw"}
+
+
+def requested() -> str:
+    """What MUJOCO_GL asks for, whether it exists or not; empty where it leaves the choice open."""
+    value = os.environ.get("MUJOCO_GL", "").lower().strip()
+    return "" if value in _ANY else _ALIASES.get(value, value)

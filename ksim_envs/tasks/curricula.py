@@ -187,7 +187,7 @@ class EpisodeLength(_Adaptive):
 class DistanceTravelled(_Adaptive):
     """An adaptive level that rises with the horizontal distance at the episode's end, in m, of the free base.
 
-    It is measured from the world's origin, or from the position that the command `start` holds.
+    It is measured from the world's origin, or from the position that the command `origin` holds.
 
     ksim: DistanceFromOriginCurriculum
     """

@@ -30,11 +30,11 @@ Groups = dict[str, list[Result]]
 """By contestant, a result for each seed."""
 
 METHOD = """\
-Each contestant has the number of torch's threads, and where it may choose the kind of vector env, with which it trains
-fastest on this machine; `runs.csv` has what was tried. `sb3_zoo` has rl-baselines3-zoo's hyperparameters (tuned for the
-v4 tasks, the Humanoid's for 10M env steps), and `ksim_preset` is `ksim train ID`, with its own number of env steps. All
-others share one set: {common}. Networks have the same sizes everywhere. SB3 and SBX normalize observations and rewards
-(`VecNormalize`); ours normalizes observations, and has its preset's factor on rewards.
+Each contestant trains with the number of torch's threads and, where it has a choice, in the kind of vector env that are
+fastest for it on this machine; `runs.csv` has what was tried. `sb3_zoo` has rl-baselines3-zoo's hyperparameters (tuned
+for the v4 tasks, the Humanoid's for 10M env steps), and `ksim_preset` is `ksim train ID`, with its own number of env
+steps. All others share one set: {common}. Networks have the same sizes everywhere. SB3 and SBX normalize observations
+and rewards (`VecNormalize`); ours normalizes observations, and has its preset's factor on rewards.
 
 Our envs have `dynamics="fast"` (Euler and Newton's solver, where Gymnasium's may have RK4 and PGS), their preset's
 spread of contacts, and staggered first episodes. `ksim_gymnasium` has the dynamics of Gymnasium's own model file

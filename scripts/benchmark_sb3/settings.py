@@ -11,12 +11,13 @@ from typing import Literal
 class Hyperparameters:
     """Of PPO, as SB3, SBX and ours have them; most are named as in `PPOConfig`.
 
-    The defaults are what contestants have in common: SB3's defaults but for the schedule, a larger minibatch, larger
-    networks and less noise at first, each of which SB3's own published hyperparameters have too.
+    The defaults are what contestants have in common: SB3's defaults but for the number of envs, which makes rollouts of
+    128 steps of SB3's 2048 of one env, and for the schedule, a larger minibatch, larger networks and less noise at
+    first, each of which SB3's own published hyperparameters have too.
     """
 
     num_envs: int = 16
-    """The more of them, the shorter their rollouts, which changes what is learned: so all have the same number."""
+    """The more of them, the shorter their rollouts, which changes what is learned."""
     dataset_size: int = 2048
     """Env steps in one iteration, of all envs together."""
     minibatch_size: int = 256

@@ -1,5 +1,7 @@
 """Every task passes the package's own conformance suite, Gymnasium's on both backends and in all auto-reset modes.
 
+On mjx those with many contacts have control steps of one physics step, which compile faster.
+
 The mode and the episode length are no part of a compiled program, so an id is compiled once for all its tests; those of
 parity on mjx have the same tasks and `NUM_ENVS`, so that they find the program in the compilation cache.
 """

@@ -148,7 +148,7 @@ def test_a_reset_of_all_envs_gives_the_bits_of_resets_of_some(make_env, backend)
     run(in_parts, seed=1, num_steps=3)
     is_first = np.arange(16) < 5
     for mask in (is_first, ~is_first):
-        in_parts.reset(seed=0, options={"reset_mask": mask})  # by a program for this; a whole one is by the step's
+        in_parts.reset(seed=0, options={"reset_mask": mask})  # has a program of its own, and a whole reset has not
     whole.reset(seed=0)
     assert_same_bits(in_parts._state, whole._state)
 

@@ -15,7 +15,7 @@ from ksim_envs.registration import GYMNASIUM_TASKS
 
 IDS = tuple(GYMNASIUM_TASKS)
 MANY_CONTACTS = ("ksim/Humanoid-v0", "ksim/HumanoidStandup-v0", "ksim/Ant-v0")
-"""Where a contact that begins within a control step multiplies the rounding before it."""
+"""Tasks in which a contact that begins within a control step multiplies the rounding before it."""
 
 
 def gymnasium_twin(id: str) -> gym.Env[Any, Any]:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.parity.oracle import IDS, error, gymnasium_twin, random_action
 
+pytestmark = pytest.mark.optimized
+
 NUM_EPISODES = 5
 BOUND = 1e-6
 """Of observations, rewards and info, absolute or relative. The views are float64 rounded to float32 (6e-8); the

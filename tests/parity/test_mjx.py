@@ -21,7 +21,7 @@ NUM_ENVS = 4  # as in tests/conformance, so that programs are compiled once for 
 NUM_STATES = 64
 STEP_BOUND = 5e-4
 """Of qpos and qvel, absolute or relative, in float32. It is upstream's own bar for one physics step; most tasks keep it
-over a whole control step."""
+over a whole control step, the others over the one of `short_task_of`."""
 ROLLED_OUT = ("ksim/HalfCheetah-v0", "ksim/Hopper-v0", "ksim/Walker2d-v0", "ksim/Humanoid-v0")
 
 

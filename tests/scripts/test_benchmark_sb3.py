@@ -17,7 +17,7 @@ import pytest
 from agents.ppo import preset
 from scripts.benchmark_sb3 import jobs, measure, report, results
 from scripts.benchmark_sb3.__main__ import run_all
-from scripts.benchmark_sb3.contestants import CONTESTANTS
+from scripts.benchmark_sb3.contestants import CONTESTANTS, THREADS
 from scripts.benchmark_sb3.ksim_learner import config_of
 from scripts.benchmark_sb3.machine import FACTS, PACKAGES, check_is_equal, machine
 from scripts.benchmark_sb3.plan import NUM_TRIAL_MARKS, Plan, estimated_s, left_s
@@ -99,7 +99,7 @@ def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tm
 
     ended = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
-    assert "DummyVecEnv, 8 envs" not in ended.stdout, "a job that had ended was run again"
+    assert "DummyVecEnv, 16 envs" not in ended.stdout, "a job that had ended was run again"
     text = (tmp_path / results.FILE).read_text()
     assert text.startswith(before)
     found = list(results.load(tmp_path).values())
@@ -195,12 +195,12 @@ def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
     asked, found = plan(has_trials=True, contestants=("sb3_dummy", "ksim_preset")), {}
     order = asked.jobs(found)
     trials = asked.trials("Hopper", "sb3_dummy")
-    assert [(trial.num_envs, trial.num_threads) for trial in trials] == [(16, 1), (16, 2)]
+    assert [(trial.num_envs, trial.num_threads) for trial in trials] == [(16, number) for number in THREADS]
     for number, trial in enumerate(trials):
         assert next(order) == trial
         found |= known(timed(trial, 200.0 + number))
     sb3, ours = next(order), next(order)
-    assert (sb3.contestant, sb3.num_envs, sb3.num_threads, sb3.num_episodes) == ("sb3_dummy", 16, 2, 3)
+    assert (sb3.contestant, sb3.num_envs, sb3.num_threads, sb3.num_episodes) == ("sb3_dummy", 16, THREADS[-1], 3)
     assert (ours.contestant, ours.num_threads) == ("ksim_preset", None)
     assert ours.num_envs == preset("ksim/Hopper-v0").num_envs
     assert next(order).seed == 1

@@ -292,13 +292,13 @@ def test_nothing_beside_a_shelf_can_be_named():
 
 
 @pytest.mark.parametrize("name", ["humanoid.xml", "walker2d_v5.xml"])
-def test_a_robot_moves_by_the_same_bits_whether_its_contacts_are_split_into_islands_or_not(name):
+def test_a_robot_moves_by_the_same_bits_whether_islands_are_searched_for_or_not(name):
     whole = load_model(f"gymnasium:{name}", "fast")
-    split = copy.copy(whole)
-    split.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
-    assert split.opt.disableflags != whole.opt.disableflags
+    searching = copy.copy(whole)
+    searching.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
+    assert searching.opt.disableflags != whole.opt.disableflags
     states, most_islands = [], 0
-    for model in (whole, split):
+    for model in (whole, searching):
         data = mujoco.MjData(model)
         for ctrl in np.random.default_rng(0).uniform(-1, 1, (300, model.nu)):
             data.ctrl[:] = ctrl

@@ -139,8 +139,7 @@ def test_a_robot_on_a_fixed_base_has_contacts_too():
     core = make_core(task, 1, backend="native")
     state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(1, bool))
     for _ in range(5):
-        _, result = core.programs.step(state, np.zeros((1, 1), np.float32))
-        state = _
+        state, result = core.programs.step(state, np.zeros((1, 1), np.float32))
     assert result.terminated_E.all()
     np.testing.assert_allclose(result.final_obs_EL[0, :3], [0, 0, 2 * 9.81], atol=0.1)
 

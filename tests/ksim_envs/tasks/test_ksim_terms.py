@@ -112,7 +112,7 @@ def rollouts() -> dict[str, dict[str, np.ndarray]]:
 
 def _rollout(backend: str, actions: np.ndarray) -> dict[str, np.ndarray]:
     core = make_core(TASK, NUM_ENVS, backend=backend)
-    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), jnp.ones(NUM_ENVS, bool), {})
+    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(NUM_ENVS, bool))
     found: list[dict[str, Any]] = []
     for action_EA in actions:
         state, result = core.programs.step(state, jnp.asarray(action_EA, jnp.float32))

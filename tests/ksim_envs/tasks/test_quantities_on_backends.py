@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
@@ -255,7 +254,7 @@ def run(request):
     start = {
         name: core.backend.exact(np.stack([starts[row][i] for row in ROWS])) for i, name in enumerate(("qpos", "qvel"))
     }
-    state, (_, info) = core.programs.reset(core.unreset_state(core.keys(0)), jnp.ones(len(ROWS), bool), start)
+    state, (_, info) = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(len(ROWS), bool), start)
     actions = np.random.default_rng(1).uniform(-1, 1, (NUM_STEPS, len(ROWS), 4)).astype(np.float32)
     actions[:, 0] = 0  # who stands, stands still
     metrics, states_seen = [info], [core.backend.state_dict(state.physics)]

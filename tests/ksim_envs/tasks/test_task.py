@@ -260,7 +260,7 @@ def test_a_truncation_is_not_a_termination():
 def test_a_truncation_cuts_the_episode_off_and_shows_the_state_that_it_ends_in(make_tiny_core):
     task = replace(tiny.HOPPER_LIKE, terminations={}, truncations={"late": Outside(Time(), high=0.1)}, resets={})
     core = make_tiny_core(replace(task, observations={"time": Time()}), 4, backend="native")
-    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), jnp.ones(4, bool), {})
+    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(4, bool))
     for step in range(1, 9):
         state, result = core.programs.step(state, jnp.zeros((4, 2)))
         is_late = step in (4, 8)  # at 0.12 s; a control step takes 0.03 s
@@ -324,7 +324,7 @@ def test_a_term_draws_afresh_at_the_reset_in_every_step_in_every_row_and_in_ever
     core = make_tiny_core(
         replace(tiny.HOPPER_LIKE, observations={"noise": Draw()}, episode_length=5), 4, backend="native"
     )
-    state, (obs, _) = core.programs.reset(core.unreset_state(core.keys(0)), jnp.ones(4, bool), {})
+    state, (obs, _) = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(4, bool))
     noise = [np.asarray(obs)]
     for _ in range(12):
         state, result = core.programs.step(state, jnp.zeros((4, 2)))
