@@ -28,7 +28,7 @@ from ksim_envs.tasks.measures import CommandAbove, Commanded, Error, Reduced
 from ksim_envs.tasks.motion_commands import GaitPhase
 from ksim_envs.tasks.posture import BeyondLimits, HeightAboveGround, JointDeviation
 from ksim_envs.tasks.randomizers import ActionLatency, EncoderOffset, PositionGain, VelocityGain
-from ksim_envs.tasks.resets import Heading, JointPositions, JointVelocities, Keyframe, PitchRoll
+from ksim_envs.tasks.resets import BaseVelocity, Heading, JointPositions, JointVelocities, Keyframe, PitchRoll
 from ksim_envs.tasks.rewards import Alive, Cost
 from ksim_envs.tasks.robots import SENSORS, Robot
 from ksim_envs.tasks.sensing import Noise
@@ -106,6 +106,7 @@ def standing(robot: Robot, style: Style) -> Task:
             "tilt": PitchRoll(0.05),
             "joints": JointPositions(0.05),
             "speeds": JointVelocities(0.5),
+            "drift": BaseVelocity(0.8 * style.push[1]),  # after each fall, practice in catching oneself
         },
         events={"push": LinearPush(interval=(2.0, 5.0), speed=style.push)},
         randomizers={
