@@ -217,7 +217,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 go on.
             options: `"reset_mask"` (num_envs,) bool; `"qpos"` and `"qvel"`, the states to begin with, (nq,) or
                 (num_envs, nq) in m and rad. Envs outside the mask keep every bit. The dictionary is not changed. The
-                first reset with options compiles a program of its own.
+                first reset of some envs, or to given states, compiles a program of its own.
 
         Returns:
             Observations (num_envs, num_obs), and info: the metrics, and after a partial reset `_NAME` masks.

@@ -43,8 +43,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 def _optimizations(request: pytest.FixtureRequest) -> None:
     """Compile without LLVM's optimizations, because most tests compile more than they compute.
 
-    Not where modules are marked `optimized`: they compare bits of different programs, and only with optimizations
-    are these promised to be equal.
+    Not where modules are marked `optimized`: they compare bits of different programs, which are promised to be equal
+    only with optimizations, or whole episodes with Gymnasium's, for which the programs should be those that users run.
     """
     disabled = request.node.get_closest_marker("optimized") is None
     if disabled != jax.config.read("jax_disable_most_optimizations"):
