@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
+
+import gymnasium as gym
+import mujoco
 
 from ksim_envs import bench
 from scripts.benchmark_sb3.results import Results
@@ -23,7 +27,27 @@ def machine() -> dict[str, str]:
         **{name: _version(name) for name in PACKAGES},
         "ksim-envs": _commit(),
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "engine_rate": f"{engine_rate():.0f}",
     }
+
+
+def engine_rate(seconds: float = 1.0) -> float:
+    """Steps per second of C MuJoCo on one core, in the Humanoid's Gymnasium model as it falls: a yardstick.
+
+    One machine may be twice as fast today as tomorrow, where it shares its processor with others.
+
+    Args:
+        seconds: about how long to measure.
+    """
+    path = Path(gym.__file__).parent / "envs/mujoco/assets/humanoid.xml"
+    model = mujoco.MjModel.from_xml_path(str(path))
+    data = mujoco.MjData(model)
+    num_steps, started = 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < seconds:
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_step(model, data, nstep=200)
+        num_steps += 200
+    return num_steps / passed
 
 
 def check_is_equal(facts: dict[str, str], results: Results) -> None:

@@ -40,10 +40,10 @@ class Plan:
     def jobs(self, results: Results) -> Iterator[Job]:
         """All jobs in the order in which they run; a training has the setting that is known to be the fastest by then.
 
-        A machine that drifts does so under all contestants, and whoever stops early has whole seeds and tasks.
+        A machine that drifts does so under all contestants, and whoever stops early has whole tasks and seeds.
         """
-        for seed in range(self.num_seeds):
-            for task in self.tasks:
+        for task in self.tasks:
+            for seed in range(self.num_seeds):
                 for contestant in self.contestants:
                     if seed == 0:
                         yield from self.trials(task, contestant)

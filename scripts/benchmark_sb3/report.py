@@ -88,6 +88,7 @@ def _section(task: str, groups: Groups, budget: int) -> list[str]:
     reference = max((_rate(groups[name], "training") for name in REFERENCES if name in groups), default=math.nan)
     return [
         *(f"## {gymnasium_id(task)}", "", f"![Returns]({task}.png)", ""),
+        *(_speed([result for group in groups.values() for result in group]), ""),
         *("Env steps per second:", ""),
         *_table(_rates(name, group, reference) for name, group in groups.items()),
         *("", "Return at equal env steps:", ""),
@@ -110,6 +111,15 @@ def _section(task: str, groups: Groups, budget: int) -> list[str]:
             for name, group in groups.items()
         ),
     ]
+
+
+def _speed(found: Sequence[Result]) -> str:
+    """How fast the machine was, which decides what its seconds and rates are worth."""
+    rates = [result.engine_rate for result in found]
+    return (
+        f"Before each of these trainings one core did {min(rates):,.0f} to {max(rates):,.0f} steps of C MuJoCo a "
+        f"second in Gymnasium's Humanoid, {np.median(rates):,.0f} in the median."
+    )
 
 
 def _rates(name: str, group: Sequence[Result], reference: float) -> Row:
@@ -183,7 +193,7 @@ def _run(result: Result) -> Row:
         **{f"{part}_rate": rate for part, rate in result.rates().items()},
         **{name: last.get(name) for name in ("env_steps", "seconds", "collect_s", "return_mean")},
         **{name: getattr(result, name) for name in ("setup_s", "wall_s", "cpu_s", "cores_of_others")},
-        **{name: result.machine[name] for name in ("load", "ksim-envs")},
+        **{name: result.machine[name] for name in ("engine_rate", "load", "ksim-envs")},
     }
 
 

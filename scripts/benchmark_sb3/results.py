@@ -38,6 +38,11 @@ class Result:
         """Of all of it but imports and evaluations: set-up, compilation, training."""
         return self.evaluations[-1]["seconds"]
 
+    @property
+    def engine_rate(self) -> float:
+        """Steps per second of C MuJoCo on one core, just before the training; see `machine.engine_rate`."""
+        return float(self.machine["engine_rate"])
+
     def rates(self) -> dict[str, float]:
         """Env steps per second: of the envs alone, of collecting, and of training.
 

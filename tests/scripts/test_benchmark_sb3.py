@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,14 +20,14 @@ from scripts.benchmark_sb3 import jobs, measure, report, results
 from scripts.benchmark_sb3.__main__ import run_all
 from scripts.benchmark_sb3.contestants import CONTESTANTS, THREADS
 from scripts.benchmark_sb3.ksim_learner import config_of
-from scripts.benchmark_sb3.machine import FACTS, PACKAGES, check_is_equal, machine
+from scripts.benchmark_sb3.machine import FACTS, PACKAGES, check_is_equal, engine_rate, machine
 from scripts.benchmark_sb3.plan import NUM_TRIAL_MARKS, Plan, estimated_s, left_s
 from scripts.benchmark_sb3.settings import COMMON, TASKS
 
 needs_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="Stable-Baselines3 is not installed")
 
 ROOT = Path(__file__).parents[2]
-MACHINE = dict.fromkeys((*FACTS, *PACKAGES, "ksim-envs", "load"), "1.0") | {"processor": "abacus"}
+MACHINE = dict.fromkeys((*FACTS, *PACKAGES, "ksim-envs", "load", "engine_rate"), "1.0") | {"processor": "abacus"}
 
 
 def plan(**changes):
@@ -185,10 +186,17 @@ def test_results_of_another_machine_are_refused():
         check_is_equal(MACHINE | {"cores": "64"}, there)
 
 
-def test_contestants_take_turns_within_a_task_and_tasks_within_a_seed():
-    order = [(one.seed, one.task, one.contestant) for one in plan(tasks=("Hopper", "Humanoid")).jobs({})]
-    assert order[:4] == [(0, task, name) for task in ("Hopper", "Humanoid") for name in ("sb3_dummy", "sb3_ksim")]
-    assert [seed for seed, _, _ in order] == [0] * 4 + [1] * 4
+def test_contestants_take_turns_within_a_seed_and_seeds_within_a_task():
+    order = [(one.task, one.seed, one.contestant) for one in plan(tasks=("Hopper", "Humanoid")).jobs({})]
+    assert order[:4] == [("Hopper", seed, name) for seed in range(2) for name in ("sb3_dummy", "sb3_ksim")]
+    assert [task for task, _, _ in order] == ["Hopper"] * 4 + ["Humanoid"] * 4
+
+
+def test_the_yardstick_is_a_rate_of_the_engine_on_one_core():
+    started, busy_s = time.perf_counter(), time.process_time()
+    rate = engine_rate(0.2)
+    busy_s, passed = time.process_time() - busy_s, time.perf_counter() - started
+    assert busy_s < 1.1 * passed and 100 < rate < 1e6
 
 
 def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
@@ -379,6 +387,7 @@ def test_the_report_says_what_is_there_and_what_is_missing(half, tmp_path):
     assert "| sb3_dummy | 44 s, 1,000 (1 of 2) | – | – |" in lines
     assert "| sb3_ksim | 22 s, 1,000 (1 of 1) | – | – |" in lines
     assert any(line.startswith("processor abacus; ") for line in lines)
+    assert any("did 1 to 1 steps of C MuJoCo a second" in line for line in lines)
     assert "Other processes kept 0.25 cores busy in the median training, 0.25 at most." in lines
     assert text == (tmp_path / "report" / "report.md").read_text() and (tmp_path / "report" / "Hopper.png").exists()
 
