@@ -62,7 +62,7 @@ class Logger:
         is_new = resume_env_steps is None
         self._path = run_dir / FILE_NAME
         if is_new and self._path.exists() and self._path.stat().st_size:
-            raise RunFolderError(f"{run_dir} holds the log of a run; resume that run, or choose another folder.")
+            raise RunFolderError(f"{run_dir} holds the log of a run without checkpoints; choose another folder.")
         library = None if wandb is None else _import_wandb()  # before anything is written
         try:
             run_dir.mkdir(parents=True, exist_ok=True)

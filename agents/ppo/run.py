@@ -78,7 +78,7 @@ def train(
 
     Raises:
         TrainingStopped: a signal asked to stop; a checkpoint has been saved, unless a warning says why not.
-        RunFolderError: the folder is in use, or holds a run and `resume` is false.
+        RunFolderError: the folder is in use, holds a run and `resume` is false, or the log of one without checkpoints.
         KsimError: a name does not exist or a setting is not allowed.
     """
     get_task(task_id)  # before a folder is made for it
@@ -87,7 +87,7 @@ def train(
     folder = new_run_dir(task_id) if run_dir is None else Path(run_dir)
     with lock(folder), graceful_signals() as request:
         run = _Run(task_id, folder, config, resume)
-        log_from = run.env_steps if resume else None
+        log_from = run.env_steps or None
         with (
             Logger(folder, resume_env_steps=log_from, wandb=wandb, config=run.config.to_dict()) as logger,
             Progress(f"{task_id} in {folder}", run.trainer.total_env_steps, run.env_steps) as progress,

@@ -88,7 +88,7 @@ def test_a_new_run_does_not_touch_the_log_of_another(tmp_path):
     with Logger(tmp_path) as log:
         log_rows(log, [10])
     before = (tmp_path / "metrics.jsonl").read_bytes()
-    with pytest.raises(RunFolderError, match="resume that run, or choose another folder"):
+    with pytest.raises(RunFolderError, match="without checkpoints; choose another folder"):
         Logger(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 

@@ -157,6 +157,14 @@ def test_a_folder_with_a_run_is_not_overwritten(finished, tiny_id):
     assert (finished.run_dir / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_log_whose_checkpoints_are_gone_is_not_overwritten(finished, tiny_id, tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes((finished.run_dir / log.name).read_bytes())
+    with pytest.raises(RunFolderError, match="without checkpoints"):
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path, resume=True)
+    assert log.read_bytes() == (finished.run_dir / log.name).read_bytes()
+
+
 def test_a_folder_in_use_is_refused(tiny_id, tmp_path):
     with lock(tmp_path), pytest.raises(RunFolderError, match="in use"):
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
