@@ -1,11 +1,12 @@
 """Add runs to `docs/benchmarks/training.md`: evaluate what they learned, and write the table and the curves anew.
 
     python -m scripts.training_report runs/Hopper-v0/* --mjx
+    python -m scripts.training_report runs/KBotWalk-v0/* --mjx --episodes 256 --out docs/benchmarks/robots
 
 A run's best policy is evaluated anew, deterministically, in our envs as it was trained, in Gymnasium's own where
-there is one, and with `--mjx` on the other engine: one episode in each of 64 envs whose first states it has not seen.
-What the report says of earlier runs stays: it is made from the files in its folder, `runs.csv` and a CSV of evaluations
-for each.
+there is one, and with `--mjx` on the other engine: one episode in each of so many envs whose first states it has not
+seen. What the report says of earlier runs stays: it is made from the files in its folder, `runs.csv` and a CSV of
+evaluations for each.
 """
 
 from __future__ import annotations
@@ -28,12 +29,20 @@ from agents import logger, plots, ppo
 from agents.evaluate import REPORT_STREAM, Evaluator, evaluate_in_gymnasium
 from agents.ppo import preset
 from agents.ppo.config import PPOConfig
-from agents.ppo.policy import Policy
 from agents.run_folder import name_of
 from ksim_envs.errors import InvalidConfigError
 
-NUM_EPISODES = 64
-COLUMNS: tuple[str, ...] = ("command", "env steps", "minutes", "return", "in Gymnasium's v5 env", "on mjx")
+COLUMNS: tuple[str, ...] = (
+    "command",
+    "env steps",
+    "minutes",
+    "return",
+    "falls",
+    "velocity error",
+    "in Gymnasium's v5 env",
+    "on mjx",
+)
+"""Of `runs.csv`. The table has those that any run has something in."""
 FILE = "file"
 """Column of `runs.csv` that is not shown: the name of the run's CSV of evaluations, which begins with the task's."""
 PLATFORM = {"seed", "backend", "num_threads"}
@@ -47,11 +56,12 @@ def main() -> None:
     parser.add_argument("run_dirs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/training"))
     parser.add_argument("--mjx", action="store_true")
+    parser.add_argument("--episodes", type=int, default=64)
     args = parser.parse_args()
     rows = {row[FILE]: row for row in read_rows(args.out)}
     for folder in args.run_dirs:
         task_id, config = ppo.read_settings(folder)
-        row = describe(task_id, config, folder, args.mjx)
+        row = describe(task_id, config, folder, args.episodes, args.mjx)
         plots.write_csv(folder, args.out / f"{row[FILE]}.csv")
         rows[row[FILE]] = row
         write_rows(args.out, sorted(rows.values(), key=lambda row: row[FILE]))
@@ -60,37 +70,38 @@ def main() -> None:
     document.write_text(with_table(document.read_text(encoding="utf-8"), read_rows(args.out)), encoding="utf-8")
 
 
-def describe(task_id: str, config: PPOConfig, folder: Path, on_mjx: bool) -> Row:
+def describe(task_id: str, config: PPOConfig, folder: Path, num_episodes: int, on_mjx: bool) -> Row:
     """What the report says of a run."""
     policy = ppo.load(folder)
+    task = ksim_envs.get_task(task_id).hardest
     last = logger.read(folder)[-1]
-    ours = evaluate(policy, task_id, config.backend, config.dynamics)
 
-    def share(value: float) -> str:
-        return f"{value:,.1f}" + (f" ({value / ours:.0%})" if ours > 0 else "")
+    def evaluate(backend: str) -> dict[str, float]:
+        core = ksim_envs.make_functional(task, num_episodes, backend=backend, dynamics=config.dynamics)
+        return Evaluator(core, 0, REPORT_STREAM)(policy.state).metrics()
 
-    row = {
+    def share(found: dict[str, float]) -> str:
+        value, here = found["return_mean"], ours["return_mean"]
+        return f"{value:,.1f}" + (f" ({value / here:.0%})" if here > 0 else "")
+
+    ours = evaluate(config.backend)
+    row = dict.fromkeys(COLUMNS, "") | {
         FILE: f"{name_of(task_id)}_{folder.name}",
         "command": f"`{command(task_id, config)}`",
         "env steps": f"{last['env_steps'] / 1e6:.1f}M",
         "minutes": f"{last['time/elapsed_s'] / 60:.1f}",
-        "return": f"{ours:,.1f}",
-        "in Gymnasium's v5 env": "",
-        "on mjx": "",
+        "return": f"{ours['return_mean']:,.1f}",
     }
+    if "fall" in task.terminations:
+        row["falls"] = f"{ours['terminated_share']:.1%}"
+    if "velocity_error" in ours:
+        row["velocity error"] = f"{ours['velocity_error']:.3f} m/s"
     with contextlib.suppress(InvalidConfigError):  # Gymnasium has no such env
-        theirs = evaluate_in_gymnasium(policy, task_id, NUM_EPISODES, seed=0)
-        row["in Gymnasium's v5 env"] = share(theirs.metrics()["return_mean"])
+        theirs = evaluate_in_gymnasium(policy, task_id, num_episodes, seed=0)
+        row["in Gymnasium's v5 env"] = share(theirs.metrics())
     if on_mjx:
-        row["on mjx"] = share(evaluate(policy, task_id, "mjx", config.dynamics))
+        row["on mjx"] = share(evaluate("mjx"))
     return row
-
-
-def evaluate(policy: Policy, task_id: str, backend: str, dynamics: str) -> float:
-    """The mean return in our envs."""
-    task = ksim_envs.get_task(task_id).hardest
-    core = ksim_envs.make_functional(task, NUM_EPISODES, backend=backend, dynamics=dynamics)
-    return Evaluator(core, 0, REPORT_STREAM)(policy.state).metrics()["return_mean"]
 
 
 def command(task_id: str, config: PPOConfig) -> str:
@@ -128,7 +139,8 @@ def write_rows(folder: Path, rows: list[Row]) -> None:
 
 def with_table(document: str, rows: list[Row]) -> str:
     """The document with this table in place of its first."""
-    cells = [COLUMNS, ["---"] * len(COLUMNS), *([row[name] for name in COLUMNS] for row in rows)]
+    columns = [name for name in COLUMNS if any(row[name] for row in rows)]
+    cells = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows)]
     lines = document.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("|"))
     end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))

@@ -171,6 +171,7 @@ def run(curriculum, num_steps, num_envs=8, mode=Autoreset.SAME_STEP, **changes):
         level.append(np.asarray(state.obs_EL[:, 1]))
         ends.append(np.asarray(result.terminated_E | result.truncated_E))
         lengths.append(np.asarray(result.final_info["episode_length"]))
+    assert step._cache_size() == 1, "a change of level compiled the step anew"
     return np.array(level), np.array(ends), np.array(lengths)
 
 

@@ -69,3 +69,8 @@ def test_every_start_and_command_is_another(task_id, rollout):
     for name in ksim_envs.get_task(task_id).commands:
         drawn = steps[0][-1][name].reshape(env.num_envs, -1)
         assert len(np.unique(drawn, axis=0)) > 1
+
+
+def test_resets_commands_and_randomization_compile_the_step_once(rollout):
+    env, _ = rollout
+    assert env.core.programs._step._cache_size() == 1
