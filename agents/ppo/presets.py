@@ -49,14 +49,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ksim/Ant-v0": {"total_env_steps": 20_000_000, "num_envs": 1024, "contact_spread": 0.3},
     "ksim/HumanoidStandup-v0": {"total_env_steps": 3_000_000, "contact_spread": 0.3, "reward_scale": 0.002},
     **{
-        # noise that does not fade: a step that catches a fall is found by chance
-        f"ksim/{name}-v0": {"total_env_steps": total, "privileged": ("privileged",), "entropy_coef": 0.005}
+        f"ksim/{name}-v0": {
+            "total_env_steps": total,
+            "num_envs": 512,  # small datasets, used at once: these robots need many updates, and their steps are dear
+            "num_env_states_per_minibatch": 1024,
+            "num_minibatches": 10,
+            "entropy_coef": 0.005,  # noise that does not fade: a step that catches a fall is found by chance
+            "privileged": ("privileged",),
+        }
         for name, total in {
-            "HumanoidStand": 20_000_000,
-            "HumanoidWalk": 40_000_000,
-            "KBotStand": 20_000_000,
-            "KBotWalk": 40_000_000,
-            "ZBotWalk": 40_000_000,
+            "HumanoidStand": 5_000_000,
+            "HumanoidWalk": 15_000_000,
+            "KBotStand": 5_000_000,
+            "KBotWalk": 15_000_000,
+            "ZBotWalk": 15_000_000,
         }.items()
     },
     "ksim/ArmReach-v0": {"total_env_steps": 5_000_000, "num_envs": 512},
