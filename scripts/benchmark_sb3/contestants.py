@@ -39,13 +39,8 @@ def _settings(*envs: Envs, threads: tuple[int | None, ...] = (None,)) -> tuple[S
 
 
 CONTESTANTS = {
-    "sb3_dummy": Contestant(
-        label="SB3 PPO on Gymnasium, DummyVecEnv", learner="sb3", settings=_settings("dummy", threads=THREADS)
-    ),
-    "sb3_subproc": Contestant(
-        label="SB3 PPO on Gymnasium, SubprocVecEnv",
-        learner="sb3",
-        settings=_settings("subproc", threads=THREADS),
+    "sb3": Contestant(
+        label="SB3 PPO on Gymnasium", learner="sb3", settings=_settings("dummy", "subproc", threads=THREADS)
     ),
     "sbx": Contestant(label="SBX PPO on Gymnasium", learner="sbx", settings=_settings("dummy", "subproc")),
     "sb3_ksim": Contestant(label="SB3 PPO on ksim_envs", learner="sb3", settings=_settings("ksim", threads=THREADS)),

@@ -20,8 +20,8 @@ from scripts.benchmark_sb3.plan import Plan
 from scripts.benchmark_sb3.results import Result, Results
 from scripts.benchmark_sb3.settings import COMMON, TASKS, gymnasium_id
 
-REFERENCES = ("sb3_dummy", "sb3_subproc")
-"""SB3 on Gymnasium's envs with the common hyperparameters: rates are compared with the faster of the two."""
+REFERENCE = "sb3"
+"""SB3 on Gymnasium's envs with the common hyperparameters: rates are compared with its."""
 SHARES = (0.25, 0.5, 1.0)
 """Of a task's env steps, at which returns are compared."""
 TIMES = (15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
@@ -31,10 +31,11 @@ Groups = dict[str, list[Result]]
 
 METHOD = """\
 Each contestant trains with the number of torch's threads and, where it has a choice, in the kind of vector env that are
-fastest for it on this machine; `runs.csv` has what was tried. `sb3_zoo` has rl-baselines3-zoo's hyperparameters (tuned
-for the v4 tasks, the Humanoid's for 10M env steps), and `ksim_preset` is `ksim train ID`, with its own number of env
-steps. All others share one set: {common}. Networks have the same sizes everywhere. SB3 and SBX normalize observations
-and rewards (`VecNormalize`); ours normalizes observations, and has its preset's factor on rewards.
+fastest for it on this machine; worker processes change no number of what it learns. `sb3_zoo` has
+rl-baselines3-zoo's hyperparameters (tuned for the v4 tasks, the Humanoid's for 10M env steps), and `ksim_preset` is
+`ksim train ID`, with its own number of env steps. All others share one set: {common}. Networks have the same sizes
+everywhere. SB3 and SBX normalize observations and rewards (`VecNormalize`); ours normalizes observations, and has its
+preset's factor on rewards.
 
 Our envs have `dynamics="fast"` (Euler and Newton's solver, where Gymnasium's may have RK4 and PGS), their preset's
 spread of contacts, and staggered first episodes. `ksim_gymnasium` has the dynamics of Gymnasium's own model file
@@ -69,7 +70,8 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
             if (group := [one for one in found if (one.job.task, one.job.contestant) == (task, name)])
         }
         if groups:
-            lines += [*_section(task, groups, plan.env_steps or TASKS[task].env_steps), ""]
+            tried = [one for one in asked if one.job.task == task and not one.job.num_episodes]
+            lines += [*_section(task, groups, tried, plan.env_steps or TASKS[task].env_steps), ""]
             draw(groups, folder / f"{task}.png", gymnasium_id(task))
     lines += ["## Machine", "", *_machines(found), ""]
     text = "\n".join(lines)
@@ -81,16 +83,17 @@ def _common() -> Row:
     return {name: value for name, value in asdict(COMMON).items() if name not in ("contact_spread", "reward_scale")}
 
 
-def _section(task: str, groups: Groups, budget: int) -> list[str]:
+def _section(task: str, groups: Groups, tried: Sequence[Result], budget: int) -> list[str]:
     """A task's tables."""
     end = max(result.seconds for group in groups.values() for result in group)
     times = [time for time in TIMES if time < end][-4:]
-    reference = max((_rate(groups[name], "training") for name in REFERENCES if name in groups), default=math.nan)
+    reference = _rate(groups[REFERENCE], "training") if REFERENCE in groups else math.nan
     return [
         *(f"## {gymnasium_id(task)}", "", f"![Returns]({task}.png)", ""),
         *(_speed([result for group in groups.values() for result in group]), ""),
         *("Env steps per second:", ""),
         *_table(_rates(name, group, reference) for name, group in groups.items()),
+        *(("", "Settings that were tried, in short trainings:", "", *_table(map(_trial, tried))) if tried else ()),
         *("", "Return at equal env steps:", ""),
         *_table(
             {"contestant": name}
@@ -134,6 +137,17 @@ def _rates(name: str, group: Sequence[Result], reference: float) -> Row:
         "training, SB3 = 1": _number(_rate(group, "training") / reference, ".2f"),
         "env steps": f"{group[0].evaluations[-1]['env_steps']:,}",
         "seconds": f"{np.median([one.seconds for one in group]):,.0f}",
+    }
+
+
+def _trial(result: Result) -> Row:
+    """How fast a contestant is in a setting."""
+    job = result.job
+    return {
+        "contestant": job.contestant,
+        "envs": f"{job.num_envs} ({job.envs})",
+        "torch threads": job.num_threads or "",
+        "training": f"{result.rates()['training']:,.0f}",
     }
 
 

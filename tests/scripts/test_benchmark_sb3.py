@@ -33,7 +33,7 @@ MACHINE = dict.fromkeys((*FACTS, *PACKAGES, "ksim-envs", "load", "engine_rate"),
 def plan(**changes):
     known = Plan(
         tasks=("Hopper",),
-        contestants=("sb3_dummy", "sb3_ksim"),
+        contestants=("sb3", "sb3_ksim"),
         num_seeds=2,
         env_steps=1000,
         num_evaluations=2,
@@ -43,7 +43,7 @@ def plan(**changes):
     return replace(known, **changes)
 
 
-def job(contestant="sb3_dummy", seed=0, task="Hopper", **changes):
+def job(contestant="sb3", seed=0, task="Hopper", **changes):
     return replace(plan().training(seed, task, contestant, {}), **changes)
 
 
@@ -82,7 +82,7 @@ def timed(trial, rate):
 
 
 def command(folder, *options):
-    options = ("--quick", "--contestants", "sb3_dummy", "ksim", "--env-steps", "6144", "--out", str(folder), *options)
+    options = ("--quick", "--contestants", "sb3", "ksim", "--env-steps", "6144", "--out", str(folder), *options)
     return [sys.executable, "-m", "scripts.benchmark_sb3", *options]
 
 
@@ -100,11 +100,11 @@ def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tm
 
     ended = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
-    assert "DummyVecEnv, 16 envs" not in ended.stdout, "a job that had ended was run again"
+    assert "SB3 PPO on Gymnasium, 16 envs" not in ended.stdout, "a job that had ended was run again"
     text = (tmp_path / results.FILE).read_text()
     assert text.startswith(before)
     found = list(results.load(tmp_path).values())
-    assert [one.job.contestant for one in found] == ["sb3_dummy", "ksim"]
+    assert [one.job.contestant for one in found] == ["sb3", "ksim"]
     for one in found:
         assert [row["env_steps"] for row in one.evaluations] == [4096, 6144]
         times = [[row[name] for row in one.evaluations] for name in ("seconds", "collect_s")]
@@ -121,7 +121,7 @@ def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tm
 
 @needs_sb3
 def test_a_trial_has_times_and_no_returns():
-    trial = replace(plan(has_trials=True).trials("Hopper", "sb3_dummy")[0], env_steps=8192)
+    trial = replace(plan(has_trials=True).trials("Hopper", "sb3")[0], env_steps=8192)
     row = jobs.run(trial, MACHINE, lambda row: None)
     one = results.result_of(row)
     assert one.job == trial and one.step_rate is None and one.rates()["training"] > 0
@@ -131,7 +131,7 @@ def test_a_trial_has_times_and_no_returns():
 @needs_sb3
 def test_worker_processes_change_no_number_of_a_training():
     short = {"env_steps": 2048, "num_evaluations": 1, "num_episodes": 1, "num_envs": 2}
-    rows = [jobs.run(job(name, **short), MACHINE, lambda row: None) for name in ("sb3_dummy", "sb3_subproc")]
+    rows = [jobs.run(job("sb3", envs=envs, **short), MACHINE, lambda row: None) for envs in ("dummy", "subproc")]
     returns = [[one["return_mean"] for one in row["evaluations"]] for row in rows]
     assert len(returns[0]) == 1 and returns[0] == returns[1]
 
@@ -188,7 +188,7 @@ def test_results_of_another_machine_are_refused():
 
 def test_contestants_take_turns_within_a_seed_and_seeds_within_a_task():
     order = [(one.task, one.seed, one.contestant) for one in plan(tasks=("Hopper", "Humanoid")).jobs({})]
-    assert order[:4] == [("Hopper", seed, name) for seed in range(2) for name in ("sb3_dummy", "sb3_ksim")]
+    assert order[:4] == [("Hopper", seed, name) for seed in range(2) for name in ("sb3", "sb3_ksim")]
     assert [task for task, _, _ in order] == ["Hopper"] * 4 + ["Humanoid"] * 4
 
 
@@ -200,15 +200,16 @@ def test_the_yardstick_is_a_rate_of_the_engine_on_one_core():
 
 
 def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
-    asked, found = plan(has_trials=True, contestants=("sb3_dummy", "ksim_preset")), {}
+    asked, found = plan(has_trials=True, contestants=("sb3", "ksim_preset")), {}
     order = asked.jobs(found)
-    trials = asked.trials("Hopper", "sb3_dummy")
-    assert [(trial.num_envs, trial.num_threads) for trial in trials] == [(16, number) for number in THREADS]
+    trials = asked.trials("Hopper", "sb3")
+    kinds = [(trial.envs, trial.num_envs, trial.num_threads) for trial in trials]
+    assert kinds == [(envs, 16, number) for envs in ("dummy", "subproc") for number in THREADS]
     for number, trial in enumerate(trials):
         assert next(order) == trial
         found |= known(timed(trial, 200.0 + number))
     sb3, ours = next(order), next(order)
-    assert (sb3.contestant, sb3.num_envs, sb3.num_threads, sb3.num_episodes) == ("sb3_dummy", 16, THREADS[-1], 3)
+    assert (sb3.contestant, sb3.envs, sb3.num_threads, sb3.num_episodes) == ("sb3", "subproc", THREADS[-1], 3)
     assert (ours.contestant, ours.num_threads) == ("ksim_preset", None)
     assert ours.num_envs == preset("ksim/Hopper-v0").num_envs
     assert next(order).seed == 1
@@ -217,15 +218,15 @@ def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
 def test_estimates_come_from_equal_trainings_or_else_from_rates_or_else_from_a_guess():
     training = job(env_steps=60_000)
     assert estimated_s(training, {}) == pytest.approx(15.0 + 1.2 * 60_000 / TASKS["Hopper"].usual_rate)
-    trials = plan(has_trials=True).trials("Hopper", "sb3_dummy")
-    found = known(timed(trials[0], 50.0), timed(trials[1], 100.0))
+    trials = plan(has_trials=True).trials("Hopper", "sb3")
+    found = known(timed(trials[0], 50.0), timed(trials[-1], 100.0))
     assert estimated_s(training, found) == pytest.approx(15.0 + 1.2 * 60_000 / 100.0)
     found |= known(finished(replace(training, seed=1), evaluation(60_000, 42.0, 7.0)))
     assert estimated_s(training, found) == 50.0
 
 
 def test_what_is_left_is_estimated_and_what_would_not_end_in_time_is_not_begun(tmp_path, capsys):
-    found = known(*(finished(job(name), evaluation(1000, 42.0, 7.0)) for name in ("sb3_dummy", "sb3_ksim")))
+    found = known(*(finished(job(name), evaluation(1000, 42.0, 7.0)) for name in ("sb3", "sb3_ksim")))
     found = {key: replace(one, machine=machine()) for key, one in found.items()}
     assert left_s(plan(), found) == 100.0
     assert run_all(plan(), found, tmp_path, 49.0) == 0
@@ -234,7 +235,7 @@ def test_what_is_left_is_estimated_and_what_would_not_end_in_time_is_not_begun(t
 
 def test_the_preset_has_its_own_budget_and_never_less_than_it_can_learn_from():
     usual = plan(env_steps=None)
-    assert usual.budget("Hopper", "sb3_dummy") == 1_000_000 and usual.budget("Humanoid", "sb3_ksim") == 3_000_000
+    assert usual.budget("Hopper", "sb3") == 1_000_000 and usual.budget("Humanoid", "sb3_ksim") == 3_000_000
     assert usual.budget("Humanoid", "ksim_preset") == 20_000_000
     assert plan(env_steps=1000).budget("Humanoid", "ksim_preset") == 2 * 40_960
 
@@ -291,7 +292,7 @@ def test_networks_have_the_same_sizes_and_rollouts_are_whole():
 
 @needs_sb3
 @pytest.mark.parametrize(
-    ("name", "task", "size", "bound"), [("sb3_dummy", "Humanoid", 348, 0.4), ("sb3_ksim", "Hopper", 11, 1.0)]
+    ("name", "task", "size", "bound"), [("sb3", "Humanoid", 348, 0.4), ("sb3_ksim", "Hopper", 11, 1.0)]
 )
 def test_sb3_learns_with_the_hyperparameters(name, task, size, bound):
     from scripts.benchmark_sb3.sb3_learner import SB3Learner
@@ -368,7 +369,7 @@ def test_rates_leave_out_what_comes_before_the_first_evaluation():
 @pytest.fixture
 def half():
     """Both seeds of one contestant, and one of the other."""
-    numbers = {(0, "sb3_dummy"): (40.0, 900.0), (1, "sb3_dummy"): (44.0, 1100.0), (0, "sb3_ksim"): (22.0, 1200.0)}
+    numbers = {(0, "sb3"): (40.0, 900.0), (1, "sb3"): (44.0, 1100.0), (0, "sb3_ksim"): (22.0, 1200.0)}
     return known(
         *(
             finished(job(name, seed), evaluation(500, seconds / 2, 100.0), evaluation(1000, seconds, last))
@@ -383,13 +384,23 @@ def test_the_report_says_what_is_there_and_what_is_missing(half, tmp_path):
     lines = text.splitlines()
     label = CONTESTANTS["sb3_ksim"].label
     assert f"| sb3_ksim | {label} | 16 (ksim) | 1 | 5,000 | 182 | 45 | 1.90 | 1,000 | 22 |" in lines
-    assert "| sb3_dummy | – | 100 (100 to 100) | 1,000 (900 to 1,100) |" in lines
-    assert "| sb3_dummy | 44 s, 1,000 (1 of 2) | – | – |" in lines
+    assert "| sb3 | – | 100 (100 to 100) | 1,000 (900 to 1,100) |" in lines
+    assert "| sb3 | 44 s, 1,000 (1 of 2) | – | – |" in lines
     assert "| sb3_ksim | 22 s, 1,000 (1 of 1) | – | – |" in lines
     assert any(line.startswith("processor abacus; ") for line in lines)
     assert any("did 1 to 1 steps of C MuJoCo a second" in line for line in lines)
     assert "Other processes kept 0.25 cores busy in the median training, 0.25 at most." in lines
     assert text == (tmp_path / "report" / "report.md").read_text() and (tmp_path / "report" / "Hopper.png").exists()
+
+
+def test_the_report_has_the_settings_that_were_tried(half, tmp_path):
+    asked = plan(has_trials=True)
+    trials = asked.trials("Hopper", "sb3")
+    found = half | known(*(timed(trial, 1000.0 + number) for number, trial in enumerate(trials)))
+    text = report.write(asked, found, tmp_path)
+    for number, trial in enumerate(trials):
+        assert f"| sb3 | 16 ({trial.envs}) | {trial.num_threads} | {1000 + number:,} |" in text.splitlines()
+    assert "tried, in short" not in report.write(plan(), half, tmp_path)
 
 
 def test_the_csv_files_have_every_number(half, tmp_path):
@@ -399,8 +410,8 @@ def test_the_csv_files_have_every_number(half, tmp_path):
     )
     assert len(returns) == 6 and len(runs) == 3
     assert [(row["contestant"], row["seed"], row["env_steps"], row["return_mean"]) for row in returns[:2]] == [
-        ("sb3_dummy", "0", "500", "100.0"),
-        ("sb3_dummy", "0", "1000", "900.0"),
+        ("sb3", "0", "500", "100.0"),
+        ("sb3", "0", "1000", "900.0"),
     ]
     (ours,) = [row for row in runs if row["contestant"] == "sb3_ksim"]
     assert (ours["num_envs"], ours["seconds"], ours["cores_of_others"]) == ("16", "22.0", "0.25")
