@@ -59,10 +59,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         }
         for name, total in {
             "HumanoidStand": 5_000_000,
-            "HumanoidWalk": 15_000_000,
+            "HumanoidWalk": 10_000_000,
             "KBotStand": 5_000_000,
             "KBotWalk": 15_000_000,
-            "ZBotWalk": 15_000_000,
+            "ZBotWalk": 10_000_000,
         }.items()
     },
     "ksim/ArmReach-v0": {"total_env_steps": 5_000_000, "num_envs": 512},

@@ -1,19 +1,25 @@
-"""The report of training, as it is in the documents."""
+"""The reports of training, as they are in the documents."""
 
 from pathlib import Path
+
+import pytest
 
 from scripts import training_report
 
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 
-def test_the_table_in_the_document_is_that_of_the_runs():
-    document = (DOCUMENTS / "training.md").read_text(encoding="utf-8")
-    rows = training_report.read_rows(DOCUMENTS / "training")
-    assert training_report.with_table(document, rows) == document
-    assert len(rows) > 10
+@pytest.fixture(params=["training", "robots"])
+def folder(request):
+    return DOCUMENTS / request.param
 
 
-def test_every_run_has_its_curve():
-    for row in training_report.read_rows(DOCUMENTS / "training"):
-        assert (DOCUMENTS / "training" / f"{row['file']}.csv").is_file()
+def test_the_table_in_the_document_is_that_of_the_runs(folder):
+    document = folder.with_suffix(".md").read_text(encoding="utf-8")
+    rows = training_report.read_rows(folder)
+    assert rows and training_report.with_table(document, rows) == document
+
+
+def test_every_run_has_its_curve(folder):
+    for row in training_report.read_rows(folder):
+        assert (folder / f"{row['file']}.csv").is_file()
