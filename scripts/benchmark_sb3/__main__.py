@@ -25,7 +25,7 @@ from agents.run_folder import lock
 from scripts.benchmark_sb3 import jobs, report, results
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.jobs import Job, Row
-from scripts.benchmark_sb3.machine import check_is_equal, machine
+from scripts.benchmark_sb3.machine import check_is_equal, conditions, machine
 from scripts.benchmark_sb3.plan import Plan, estimated_s, left_s
 from scripts.benchmark_sb3.results import Results
 from scripts.benchmark_sb3.settings import TASKS
@@ -73,8 +73,8 @@ def main() -> int:
 def run_all(plan: Plan, known: Results, folder: Path, seconds: float) -> int:
     """Run the jobs that are missing and likely to end in time, add their results, and count those that failed."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # which ends the job too
-    num_failed, end = 0, time.monotonic() + seconds
-    check_is_equal(machine(), known)
+    num_failed, end, facts = 0, time.monotonic() + seconds, machine()
+    check_is_equal(facts, known)
     with lock(folder):
         for job in plan.jobs(known):
             if job.key in known:
@@ -85,7 +85,7 @@ def run_all(plan: Plan, known: Results, folder: Path, seconds: float) -> int:
                 break
             left = duration(left_s(plan, known))
             print(f"{words(job)}: {duration(expected_s)}, with all that is left {left}", flush=True)
-            row = jobs.run(job, machine(), lambda row, job=job: progress(job, row))
+            row = jobs.run(job, facts | conditions(), lambda row, job=job: progress(job, row))
             if row is None:
                 print("    FAILED", flush=True)
                 num_failed += 1

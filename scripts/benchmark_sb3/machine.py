@@ -9,10 +9,10 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-import gymnasium as gym
 import mujoco
 
 from ksim_envs import bench
+from ksim_envs.physics.model import load_model
 from scripts.benchmark_sb3.results import Results
 
 FACTS = ("processor", "cores", "python", "mujoco", "gymnasium", "jax", "jaxlib", "numpy")
@@ -26,6 +26,12 @@ def machine() -> dict[str, str]:
         **{name: known[name] for name in FACTS},
         **{name: _version(name) for name in PACKAGES},
         "ksim-envs": _commit(),
+    }
+
+
+def conditions() -> dict[str, str]:
+    """What differs on one machine from one training to the next."""
+    return {
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "engine_rate": f"{engine_rate():.0f}",
     }
@@ -39,8 +45,7 @@ def engine_rate(seconds: float = 1.0) -> float:
     Args:
         seconds: about how long to measure.
     """
-    path = Path(gym.__file__).parent / "envs/mujoco/assets/humanoid.xml"
-    model = mujoco.MjModel.from_xml_path(str(path))
+    model = load_model("gymnasium:humanoid.xml", dynamics="gymnasium")
     data = mujoco.MjData(model)
     num_steps, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds:
