@@ -9,10 +9,10 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import gymnasium
 import mujoco
 
 from ksim_envs import bench
-from ksim_envs.physics.model import load_model
 from scripts.benchmark_sb3.results import Results
 
 FACTS = ("processor", "cores", "python", "mujoco", "gymnasium", "jax", "jaxlib", "numpy")
@@ -38,14 +38,14 @@ def conditions() -> dict[str, str]:
 
 
 def engine_rate(seconds: float = 1.0) -> float:
-    """Steps per second of C MuJoCo on one core, in the Humanoid's Gymnasium model as it falls: a yardstick.
+    """Steps per second of C MuJoCo on one core, in Gymnasium's Humanoid as it falls: a yardstick.
 
     One machine may be twice as fast today as tomorrow, where it shares its processor with others.
 
     Args:
         seconds: about how long to measure.
     """
-    model = load_model("gymnasium:humanoid.xml", dynamics="gymnasium")
+    model = gymnasium.make("Humanoid-v5").unwrapped.model  # pyright: ignore[reportAttributeAccessIssue]
     data = mujoco.MjData(model)
     num_steps, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds:
