@@ -54,16 +54,16 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_envs": 512,  # small datasets, used at once: these robots need many updates, and their steps are dear
             "num_env_states_per_minibatch": 1024,
             "num_minibatches": 10,
-            "entropy_coef": 0.005,  # noise that does not fade: a step that catches a fall is found by chance
+            "entropy_coef": entropy_coef,  # noise that fades slowly: a step that catches a fall is found by chance
             "privileged": ("privileged",),
         }
-        for name, total in {
-            "HumanoidStand": 5_000_000,
-            "HumanoidWalk": 10_000_000,
-            "KBotStand": 5_000_000,
-            "KBotWalk": 15_000_000,
-            "ZBotWalk": 10_000_000,
-        }.items()
+        for name, total, entropy_coef in (
+            ("HumanoidStand", 5_000_000, 0.002),
+            ("HumanoidWalk", 15_000_000, 0.002),
+            ("KBotStand", 5_000_000, 0.005),
+            ("KBotWalk", 15_000_000, 0.005),
+            ("ZBotWalk", 10_000_000, 0.005),
+        )
     },
     "ksim/ArmReach-v0": {"total_env_steps": 5_000_000, "num_envs": 512},
     "ksim/CartPoleSwingUp-v0": {"total_env_steps": 2_000_000, "num_envs": 256, "num_env_states_per_minibatch": 1024},

@@ -51,7 +51,7 @@ class Robot:
     holding_gains: Mapping[str, Gains]
     """With these a fixed target holds `start` where that is possible, and no joint shivers at the model's timestep."""
     policy_gains: Mapping[str, Gains]
-    """Those of our tasks: soft enough that noise in actions moves the robot little; the policy has to balance it."""
+    """Those of our tasks: soft enough that noise in actions moves the robot little, stiff enough for a stride."""
     action_scale: float = 0.5
     """rad between the targets for the actions 0 and 1; ours."""
 
@@ -146,8 +146,8 @@ HUMANOID = Robot(
     },
     policy_gains={
         "*": Gains(kp=100.0, kd=10.0, max_torque=40.0),
-        "hip_y_*": Gains(kp=100.0, kd=10.0, max_torque=120.0),
-        "knee_*": Gains(kp=100.0, kd=10.0, max_torque=80.0),
+        "hip_y_*": Gains(kp=200.0, kd=10.0, max_torque=120.0),
+        "knee_*": Gains(kp=200.0, kd=10.0, max_torque=80.0),
         "shoulder*": Gains(kp=20.0, kd=2.0, max_torque=20.0),
         "elbow_*": Gains(kp=20.0, kd=2.0, max_torque=40.0),
     },

@@ -27,9 +27,9 @@ ZBOT_STYLE = Style(
 )
 HUMANOID_STYLE = Style(
     fall_height=0.9,
-    slowest=(-0.5, -0.4, -0.8),
-    fastest=(1.2, 0.4, 0.8),
-    velocity_width=0.4,
+    slowest=(-0.4, -0.3, -0.8),
+    fastest=(1.0, 0.3, 0.8),
+    velocity_width=0.25,
     period=(0.7, 0.9),
     swing_height=0.07,
     foot_height=0.05,
