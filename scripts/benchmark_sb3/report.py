@@ -24,7 +24,7 @@ REFERENCE = "sb3"
 """SB3 on Gymnasium's envs with the common hyperparameters: rates are compared with its."""
 SHARES = (0.25, 0.5, 1.0)
 """Of a task's env steps, at which returns are compared."""
-TIMES = (15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+TIMES = (1, 2, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 """s, at which returns are compared, as far as they lie within the trainings."""
 Groups = dict[str, list[Result]]
 """By contestant, a result for each seed."""
