@@ -56,13 +56,14 @@ class ConformanceError(KsimError, AssertionError):
     """A vector env breaks its contract; the message lists every fault found."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+def unknown_name(kind: str, name: str, known: Iterable[str], note: str = "") -> UnknownNameError:
     """The error for a name that does not exist, with near misses first and all known names after.
 
     Args:
         kind: what the name stands for, such as "backend" or "body".
         name: the name that was given.
         known: the names that exist.
+        note: a sentence on the name itself.
 
     Returns:
         The exception, to be raised by the caller.
@@ -70,4 +71,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    return UnknownNameError(f"There is no {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+    note = f" {note}" if note else ""
+    return UnknownNameError(f"There is no {kind} {name!r}.{note}{hint} Known: {', '.join(known) or 'none'}.")

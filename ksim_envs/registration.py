@@ -51,12 +51,13 @@ BUILT_IN = GYMNASIUM_TASKS | ROBOT_TASKS
 _tasks: dict[str, str | Task] = {}
 
 
-def register(id: str, task: Task) -> None:
+def register(id: str, task: Task, *, replace: bool = False) -> None:
     """Add a task, so that `gym.make(id)`, `gym.make(id, num_envs=N)` and `make_functional(id)` build it.
 
     Args:
         id: the new id, such as `"ksim/MyRobot-v0"`.
         task: the task.
+        replace: whether an id may be taken, as when a notebook's cell runs again; envs that exist keep their task.
 
     Raises:
         InvalidConfigError: the id is not in the namespace `ksim/`, is taken or malformed, or `task` is not a task.
@@ -71,9 +72,12 @@ def register(id: str, task: Task) -> None:
         raise InvalidConfigError(
             f"id {id!r} is outside the namespace {NAMESPACE!r}; call it {NAMESPACE + id.split('/')[-1]!r}."
         )
+    if id in _tasks and (not replace or id in BUILT_IN):
+        raise InvalidConfigError(f"id {id!r} is taken; choose another, or give replace=True if it is yours.")
     if id in _tasks:
-        raise InvalidConfigError(f"id {id!r} is taken; choose another name or version.")
-    _add(id, task)
+        _tasks[id] = task
+    else:
+        _add(id, task)
 
 
 def register_built_in() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,14 @@ from jax import Array
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model, assigned
 from ksim_envs.tasks.motors import Gains, Motor, Servo, torque_limits
-from ksim_envs.tasks.scales import Scale, check_scale, ends, scale_at
+from ksim_envs.tasks.randomizers import ActionLatency
+from ksim_envs.tasks.scales import Scale, check_scale, ends, is_number, scale_at
 from ksim_envs.tasks.targets import AroundPose, Bounds, Targets, measured_velocities
 from ksim_envs.tasks.terms import Actuator, Carry, Drive, call, init
 from ksim_envs.types import View
+
+if TYPE_CHECKING:
+    from ksim_envs.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ class Torque:
         Raises:
             InvalidConfigError: it is not positive and finite.
         """
-        if not 0 < self.scale < math.inf:
+        if not (is_number(self.scale) and self.scale > 0):
             raise InvalidConfigError(f"Torque.scale is {self.scale!r}; it must be positive and finite.")
 
     def bounds(self, model: Model) -> Bounds:
@@ -227,7 +231,8 @@ class SpeedLimited(_Around):
         Raises:
             InvalidConfigError: one of them is a servo.
         """
-        if servos := [joints for joints, motor in self.motors.items() if isinstance(motor, Servo)]:
+        table = self.motors if isinstance(self.motors, Mapping) else {}
+        if servos := [joints for joints, motor in table.items() if isinstance(motor, Servo)]:
             raise InvalidConfigError(
                 f"SpeedLimited has a servo for {servos[0]!r}. A servo's torque falls with speed by its damping, which "
                 "is in the model; leave SpeedLimited out."
@@ -280,7 +285,7 @@ class DelayedControl(_Around):
             InvalidConfigError: one is out of its range.
         """
         check_scale("DelayedControl.drop", self.drop)
-        if not (0 <= self.longest < math.inf and max(ends(self.drop)) <= 1):
+        if not (is_number(self.longest) and self.longest >= 0 and max(ends(self.drop)) <= 1):
             raise InvalidConfigError(f"{self}: longest must be finite and at least 0, and drop in [0, 1].")
 
     def init(self, view: View, ctx: Context) -> Carry:
@@ -300,6 +305,25 @@ class DelayedControl(_Around):
         arrived = jax.lax.dynamic_slice_in_dim(stream, len(past) - age, ctx.num_substeps)
         arrived = jnp.where(age <= len(past), arrived, jnp.nan)
         return replace(drive, ctrl=arrived), (inner, stream[-len(past) :])
+
+
+def check_latency(task: Task) -> None:
+    """Refuse a latency that is drawn and for which no `DelayedControl` has room.
+
+    Raises:
+        InvalidConfigError: there is one.
+    """
+    around = task.actuator
+    while isinstance(around, _Around) and not isinstance(around, DelayedControl):
+        around = around.actuator
+    for randomizer in task.randomizers.values():
+        if isinstance(randomizer, ActionLatency) and isinstance(around, DelayedControl):
+            latency = max(ends(randomizer.high))
+            if latency > around.longest:
+                raise InvalidConfigError(
+                    f"ActionLatency draws up to {latency} s, and DelayedControl has room for {around.longest} s; give "
+                    f"it longest={latency}."
+                )
 
 
 def _normal(scale: Scale, shape: tuple[int, ...], ctx: Context) -> Array:

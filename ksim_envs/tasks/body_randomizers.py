@@ -91,11 +91,12 @@ class MassAddition(Between):
             InvalidConfigError: no mass might be left.
         """
         bodies = ctx.model.bodies(self.bodies)
-        lightest = float(ctx.model.array("body_mass")[bodies].min())
-        if lightest + min(ends(self.low)) <= 0:
+        mass = ctx.model.array("body_mass")[bodies]
+        if mass.min() + min(ends(self.low)) <= 0:
+            name = ctx.model.names("body")[bodies[mass.argmin()]]
             raise InvalidConfigError(
-                f"MassAddition adds {self.low} kg and more to {self.bodies!r}, of which the lightest body has only "
-                f"{lightest:.4g} kg; nothing would be left of it."
+                f"MassAddition adds {self.low} kg and more to {self.bodies!r}, of which {name!r} has only "
+                f"{mass.min():.4g} kg; nothing would be left of it. Name heavier ones, or add more."
             )
         return {"body_mass": values["body_mass"].at[bodies].add(self.draw(bodies.shape, ctx))}
 

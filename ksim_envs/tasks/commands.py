@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -22,7 +23,7 @@ from ksim_envs.tasks import scales
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.measures import check_shapes
 from ksim_envs.tasks.randomness import uniform
-from ksim_envs.tasks.scales import Scale, check_scale, scale_at
+from ksim_envs.tasks.scales import Scale, check_scale, is_number, scale_at
 from ksim_envs.tasks.terms import Carry, Command, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -30,6 +31,8 @@ Draw: TypeAlias = Callable[[View, Context], Array]
 """A random value, or any stateless quantity."""
 Ends: TypeAlias = Scale | tuple[Scale, ...]
 """The lower or the upper ends of ranges: of a scalar, or of each element of a vector."""
+LARGEST_INTEGER = 2**24
+"""The whole numbers up to it are float32 ones, which all commands are."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class Uniform:
 
 @dataclass(frozen=True)
 class UniformInteger:
-    """A whole number, uniform from `low` to `high`, both included; each element by itself.
+    """A whole number, uniform from `low` to `high`, both included and whole; each element by itself.
 
-    Ends that follow the curriculum are rounded.
+    Between the ends of a scale that follows the curriculum it is rounded.
 
     ksim: IntVector
     """
@@ -65,6 +68,12 @@ class UniformInteger:
 
     def __post_init__(self) -> None:
         check_ends("UniformInteger", self.low, self.high)
+        for ends in (self.low, self.high):
+            numbers = [end for each in (ends if isinstance(ends, tuple) else (ends,)) for end in scales.ends(each)]
+            if not all(number == round(number) and abs(number) < LARGEST_INTEGER for number in numbers):
+                raise InvalidConfigError(
+                    f"UniformInteger has the end {ends}; it must be whole and within +-{LARGEST_INTEGER:,}."
+                )
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "..."]:
         """A scalar for numbers, a vector for tuples; as floating-point numbers, which all commands are."""
@@ -85,13 +94,15 @@ def check_ends(what: str, low: Ends, high: Ends) -> None:
     Raises:
         InvalidConfigError: what is wrong; the message begins with `what`.
     """
+    if any(isinstance(ends, list | np.ndarray) for ends in (low, high)):
+        raise InvalidConfigError(f"{what} has the ends {low!r} and {high!r}; the ends of a vector must be tuples.")
     sizes = [len(ends) if isinstance(ends, tuple) else None for ends in (low, high)]
     if sizes[0] != sizes[1] or sizes[0] == 0:
         raise InvalidConfigError(f"{what} has the ends {low} and {high}; give two numbers, or two equally long tuples.")
     lows, highs = (ends if isinstance(ends, tuple) else (ends,) for ends in (low, high))
     for one, other in zip(lows, highs, strict=True):
         pairs = list(zip(scales.ends(one), scales.ends(other), strict=True))
-        if not all(math.isfinite(a) and math.isfinite(b) and a <= b for a, b in pairs):
+        if not all(is_number(a) and is_number(b) and a <= b for a, b in pairs):
             raise InvalidConfigError(f"{what} has the range [{one}, {other}]; it must be finite, the low end first.")
 
 
@@ -318,7 +329,7 @@ def check_probability(what: str, scale: Scale) -> None:
     Raises:
         InvalidConfigError: it is not; the message begins with `what`.
     """
-    if not all(0 <= end <= 1 for end in scales.ends(scale)):
+    if not all(is_number(end) and 0 <= end <= 1 for end in scales.ends(scale)):
         raise InvalidConfigError(f"{what} is {scale}; a probability must be in [0, 1].")
 
 
@@ -328,7 +339,9 @@ def check_probabilities(what: str, probabilities: tuple[float, ...], count: int)
     Raises:
         InvalidConfigError: what is wrong; the message begins with `what`.
     """
-    are_some = len(probabilities) == count and all(each >= 0 for each in probabilities)
+    if not count:
+        raise InvalidConfigError(f"{what} has nothing to choose from; give at least one.")
+    are_some = len(probabilities) == count and all(is_number(each) and each >= 0 for each in probabilities)
     if not (are_some and math.isclose(sum(probabilities), 1.0, abs_tol=1e-6)):
         raise InvalidConfigError(
             f"{what}.probabilities is {probabilities}; it must be {count} numbers of at least 0 with the sum 1."
@@ -341,6 +354,6 @@ def check_interval(what: str, interval: tuple[float, float]) -> None:
     Raises:
         InvalidConfigError: it is one; the message begins with `what`.
     """
-    low, high = interval
-    if not (0 < low <= high < math.inf):
+    is_pair = isinstance(interval, tuple) and len(interval) == 2 and all(map(is_number, interval))
+    if not (is_pair and 0 < interval[0] <= interval[1]):
         raise InvalidConfigError(f"{what} is {interval}; it must be two positive times in s, the shorter one first.")

@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from jax import Array
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, UnknownNameError, unknown_name
 
 Names: TypeAlias = str | tuple[str, ...]
 """Names of joints, bodies and the like; each may be a pattern with `*` and `?`; a `*` alone also means the nameless."""
@@ -208,7 +208,7 @@ class Model:
         for name in names:
             matches = [index for index, other in enumerate(known) if is_meant(other, name)]
             if not matches:
-                raise unknown_name(f"{kind} in the model", name, filter(None, known))
+                raise self._unknown(kind, name)
             found += matches
         if not found:
             raise InvalidConfigError(f"No {kind} is named; name at least one.")
@@ -225,13 +225,18 @@ class Model:
     def _one(self, kind: str, name: str) -> int:
         known = self.names(kind)
         if not name or name not in known:
-            raise unknown_name(f"{kind} in the model", name, filter(None, known))
+            raise self._unknown(kind, name)
         return known.index(name)
+
+    def _unknown(self, kind: str, name: str) -> UnknownNameError:
+        others = [other for other in _COUNTS if name and name in self.names(other)]
+        note = f"It is the name of a {others[0]}." if others else ""
+        return unknown_name(f"{kind} in the model", name, filter(None, self.names(kind)), note)
 
 
 def is_meant(name: str, pattern: str) -> bool:
     """Whether a pattern stands for this name; an empty name is that of an object without one."""
-    return pattern == "*" or (bool(name) and fnmatchcase(name, pattern))
+    return pattern == "*" or (bool(name) and fnmatchcase(name, pattern.replace("[", "[[]")))  # only * and ? are special
 
 
 def assigned(kind: str, names: Sequence[str], table: Mapping[str, T]) -> list[T]:

@@ -5,8 +5,8 @@ Every env has a level of its own. What a level means is up to the other terms' s
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.randomness import uniform
-from ksim_envs.tasks.scales import check_range
+from ksim_envs.tasks.scales import check_range, is_number
 from ksim_envs.tasks.terms import Carry, Quantity, call, init
 from ksim_envs.types import View
 
@@ -131,9 +131,15 @@ class _Adaptive:
             InvalidConfigError: one is out of its range.
         """
         check_range(f"{type(self).__name__}.start", (self.start, 1.0), low=0.0, high=1.0)
+        numbers = self.up, self.num_levels, self.decay, self.patience
         if not (
-            self.down <= self.up and self.num_levels >= 1 and 0 <= self.decay < 1 and self.patience >= 1
-        ) or math.isinf(self.up):
+            all(map(is_number, numbers))
+            and isinstance(self.down, Real)
+            and self.down <= self.up
+            and self.num_levels >= 1
+            and 0 <= self.decay < 1
+            and self.patience >= 1
+        ):
             raise InvalidConfigError(
                 f"{self}: down must be at most up, up finite, num_levels and patience positive, decay in [0, 1)."
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import mujoco
 
+from ksim_envs.errors import unknown_name
 from ksim_envs.tasks.context import Names, is_meant
 
 
@@ -20,8 +21,15 @@ class WithoutSensors:
     names: Names
 
     def edit_model(self, spec: mujoco.MjSpec) -> None:
-        """Delete them."""
-        patterns = (self.names,) if isinstance(self.names, str) else self.names
-        for sensor in list(spec.sensors):
-            if any(is_meant(sensor.name, pattern) for pattern in patterns):
-                spec.delete(sensor)
+        """Delete them.
+
+        Raises:
+            UnknownNameError: a name or pattern stands for none.
+        """
+        known = [sensor.name for sensor in spec.sensors]
+        for pattern in (self.names,) if isinstance(self.names, str) else self.names:
+            if not any(is_meant(name, pattern) for name in known):
+                raise unknown_name("sensor in the model", pattern, filter(None, known))
+            for sensor in list(spec.sensors):
+                if is_meant(sensor.name, pattern):
+                    spec.delete(sensor)

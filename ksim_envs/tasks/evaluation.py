@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.tasks.actuators import check_latency
 from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
 from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
@@ -115,6 +116,9 @@ def control(task: Task, view: View, ctx: Context, carry: Mapping[str, Carry]) ->
         drives, after = call_all("actuator", {"": task.actuator}, carry, view, ctx)
         drive = drives[""]
     pushes, pushed = call_all("events", task.events, carry, view, ctx)
+    for name, push in pushes.items():
+        if not isinstance(push, Push):
+            raise InvalidConfigError(f"event {name!r} gives a {type(push).__name__}; it must give a types.Push.")
     push = jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *pushes.values()) if pushes else None
     return Controls(drive=drive, push=push, carry={**after, **pushed})
 
@@ -187,9 +191,7 @@ def _shown(
 def _packed(values: Mapping[str, Array]) -> Array:
     for name, value in values.items():
         if not jnp.size(value):
-            raise InvalidConfigError(
-                f"Observation {name!r} has shape {jnp.shape(value)}, which holds nothing; check its range."
-            )
+            raise InvalidConfigError(f"{name!r} has shape {jnp.shape(value)}, which holds nothing; check its range.")
     return jnp.concatenate([jnp.ravel(value) for value in values.values()]).astype(jnp.float32)
 
 
@@ -262,6 +264,7 @@ def action_bounds(task: Task, mj_model: mujoco.MjModel) -> tuple[np.ndarray, np.
 
 def _trace(task: Task, view: View, ctx: _RecordingContext, mj_model: mujoco.MjModel) -> None:
     """Call everything once, in an order in which it can be called, and check the shapes."""
+    check_latency(task)
     qpos, qvel, drawn = draw_start(task, jnp.asarray(mj_model.qpos0), jnp.zeros(mj_model.nv), ctx)
     _shaped("qpos after the resets", qpos, (mj_model.nq,))
     _shaped("qvel after the resets", qvel, (mj_model.nv,))

@@ -20,7 +20,7 @@ from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import rotate_back
-from ksim_envs.tasks.scales import Range, Scale, check_range, check_scale, scale_at
+from ksim_envs.tasks.scales import Range, Scale, check_range, check_scale, is_number, scale_at
 from ksim_envs.tasks.terms import Carry
 from ksim_envs.types import Push, View
 
@@ -165,8 +165,12 @@ class SixAxisPush(_Kicking):
         """Check the numbers."""
         super().__post_init__()
         check_range("SixAxisPush.share", self.share, low=0.0)
-        for limit in (*self.linear, *self.angular):
-            check_range("SixAxisPush's limit", (0.0, limit))
+        limits = *self.linear, *self.angular
+        if not (all(is_number(limit) and limit >= 0 for limit in limits) and any(limits)):
+            raise InvalidConfigError(
+                f"SixAxisPush has the limits {self.linear} and {self.angular}; all must be finite and at least 0, and "
+                "one of them more."
+            )
 
     def kick(self, scale: Array, view: View, ctx: Context) -> Kick:
         """Of the base."""

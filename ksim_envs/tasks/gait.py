@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.measures import Constant, Error, Target, check_not_negative, check_positive, check_shapes
+from ksim_envs.tasks.scales import check_range
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -65,6 +66,10 @@ class TouchdownAirTime(Remembering):
     contact: Quantity
     threshold: float
     maximum: float = jnp.inf
+
+    def __post_init__(self) -> None:
+        check_range("TouchdownAirTime.threshold", (0.0, self.threshold))
+        check_not_negative("TouchdownAirTime", maximum=self.maximum)
 
     @property
     def parts(self) -> tuple[Quantity, ...]:

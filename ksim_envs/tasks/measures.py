@@ -7,9 +7,9 @@ from a target: a number, a command's name, or another quantity.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.observations import element
+from ksim_envs.tasks.observations import element, part_of
+from ksim_envs.tasks.scales import is_number
 from ksim_envs.tasks.terms import Combination, Quantity, Wrapper
 from ksim_envs.types import View
 
@@ -38,7 +39,7 @@ class Commanded:
         value = ctx.command(self.name)
         if self.part is None:
             return value
-        return value[slice(*self.part)] if isinstance(self.part, tuple) else element(value, self.part)
+        return part_of(value, *self.part) if isinstance(self.part, tuple) else element(value, self.part)
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Reduced(Wrapper):
 
     def change(self, value: Array, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
+        if not jnp.size(value):
+            raise InvalidConfigError(f"Reduced takes the {self.by} of {self.quantity!r}, which holds nothing.")
         return REDUCTIONS[self.by](jnp.asarray(value, jnp.float32))
 
 
@@ -148,6 +151,12 @@ class When(Combination):
 
     def combine(self, holds: Array, value: Array, ctx: Context) -> Float[Array, "..."]:
         """In the quantity's shape."""
+        holds = jnp.asarray(holds)
+        if holds.dtype != bool or holds.shape:
+            raise InvalidConfigError(
+                f"When has a condition of type {holds.dtype} and shape {holds.shape}; it must be a scalar bool, such "
+                "as that of CommandAbove or Outside."
+            )
         return jnp.where(holds != self.negated, value, 0.0)
 
 
@@ -176,7 +185,7 @@ class Clipped(Wrapper):
     high: float = jnp.inf
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high:
+        if not (isinstance(self.low, Real) and isinstance(self.high, Real) and self.low <= self.high):
             raise InvalidConfigError(f"Clipped has low {self.low} and high {self.high}; low must not be above high.")
 
     def change(self, value: Array, ctx: Context) -> Float[Array, "..."]:
@@ -197,8 +206,10 @@ class Within(Wrapper):
     dropoff: float  # 1 per unit of the quantity
 
     def __post_init__(self) -> None:
-        if not (self.low <= self.high and self.dropoff >= 0):
-            raise InvalidConfigError(f"{self}: low must not be above high, and dropoff not negative.")
+        if not (
+            all(map(is_number, (self.low, self.high, self.dropoff))) and self.low <= self.high and self.dropoff >= 0
+        ):
+            raise InvalidConfigError(f"{self}: low must not be above high, dropoff not negative, and all finite.")
 
     def change(self, value: Array, ctx: Context) -> Float[Array, "..."]:
         """In the quantity's shape."""
@@ -229,7 +240,7 @@ def check_positive(what: str, **values: Any) -> None:
         InvalidConfigError: one is not; the message names it.
     """
     for name, value in values.items():
-        if not 0 < value < math.inf:
+        if not (is_number(value) and value > 0):
             raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be finite and positive.")
 
 
@@ -240,5 +251,5 @@ def check_not_negative(what: str, **values: float) -> None:
         InvalidConfigError: one is; the message names it.
     """
     for name, value in values.items():
-        if not value >= 0:
+        if not (isinstance(value, Real) and value >= 0):
             raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be at least 0.")

@@ -7,7 +7,6 @@ behind the gears.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -18,6 +17,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import assigned
+from ksim_envs.tasks.scales import is_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Gains:
             InvalidConfigError: one is out of its range.
         """
         limit = 1.0 if self.max_torque is None else self.max_torque
-        if not (0 < self.kp < math.inf and 0 <= self.kd < math.inf and 0 < limit < math.inf):
+        if not (all(map(is_number, (self.kp, self.kd, limit))) and self.kp > 0 and self.kd >= 0 and limit > 0):
             raise InvalidConfigError(f"{self}: kp and max_torque must be positive and kd at least 0, all finite.")
 
     def scaled(self, gain: float, max_torque: float) -> Gains:
@@ -80,7 +80,7 @@ class Motor:
         """
         values = [getattr(self, each.name) for each in fields(self)]
         if not (
-            all(math.isfinite(value) and value >= 0 for value in values)
+            all(is_number(value) and value >= 0 for value in values)
             and 0 < self.rated_torque <= self.peak_torque
             and 0 < self.rated_speed < self.no_load_speed
         ):

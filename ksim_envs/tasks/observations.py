@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,6 +28,22 @@ def element(values: Float[Array, "n *rest"], index: int) -> Float[Array, "*rest"
     return values[index]
 
 
+def part_of(values: Float[Array, "n *rest"], start: int, stop: int | None) -> Float[Array, "part *rest"]:
+    """The elements from `start` to before `stop`, which JAX would cut to those that there are.
+
+    Raises:
+        InvalidConfigError: some of them are missing, or there is none to take.
+    """
+    size = len(values) if jnp.ndim(values) else 0
+    first, last = (size + index if index < 0 else index for index in (start, size if stop is None else stop))
+    if not 0 <= first < last <= size:
+        raise InvalidConfigError(
+            f"There are no elements {start} to {'the last' if stop is None else stop} in a value of shape "
+            f"{jnp.shape(values)}; 0 is the first, and the second number is the first that is left out."
+        )
+    return values[first:last]
+
+
 @dataclass(frozen=True)
 class Field:
     """Rows `start` to `stop` of a field of the view, in the field's unit, clipped to +-`limit`.
@@ -43,12 +60,12 @@ class Field:
     limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and not self.limit > 0:
+        if self.limit is not None and not (isinstance(self.limit, Real) and self.limit > 0):
             raise InvalidConfigError(f"Field.limit is {self.limit}; it must be positive, or None.")
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "..."]:
         """The rows, in the field's shape."""
-        rows = getattr(view, self.name)[self.start : self.stop]
+        rows = part_of(getattr(view, self.name), self.start, self.stop)
         return rows if self.limit is None else jnp.clip(rows, -self.limit, self.limit)
 
 
@@ -87,7 +104,7 @@ class Sine:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "angles"]:
         """One sine for each angle."""
-        return jnp.sin(view.qpos[self.start : self.stop])
+        return jnp.sin(part_of(view.qpos, self.start, self.stop))
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ class Cosine:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "angles"]:
         """One cosine for each angle."""
-        return jnp.cos(view.qpos[self.start : self.stop])
+        return jnp.cos(part_of(view.qpos, self.start, self.stop))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.joints import JointPosition
 from ksim_envs.tasks.measures import Target, as_quantity, check_positive, check_shapes
 from ksim_envs.tasks.rotations import angle_between, rotate, yaw
+from ksim_envs.tasks.scales import is_number
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -65,7 +66,7 @@ class BeyondLimits(Combination):
     position: Quantity | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.margin < 0.5:
+        if not (is_number(self.margin) and 0 <= self.margin < 0.5):
             raise InvalidConfigError(f"BeyondLimits.margin is {self.margin}; it must be in [0, 0.5).")
 
     @property
@@ -183,7 +184,6 @@ class RotationAngle(Combination):
     def combine(self, orientation: Array, target: Array, ctx: Context) -> Float[Array, "*n"]:
         """One for each pair."""
         check_shapes(orientation, target)
-        _check_quaternion(target)
         return angle_between(orientation, target)
 
 
@@ -203,13 +203,12 @@ class HeadingAlignment(Combination):
 
     def combine(self, heading: Float[Array, ""], target: Float[Array, "4"], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
-        _check_quaternion(target)
         return jnp.cos(heading - yaw(target))
 
 
-def _check_quaternion(value: Array) -> None:
-    if jnp.shape(value)[-1:] != (4,):
-        raise InvalidConfigError(f"An orientation is of shape {jnp.shape(value)}; it must be (..., 4): w x y z.")
+def _check_points(value: Array) -> None:
+    if jnp.shape(value)[-1:] != (3,):
+        raise InvalidConfigError(f"A position is of shape {jnp.shape(value)}; it must be (..., 3): x y z.")
 
 
 @dataclass(frozen=True)
@@ -233,6 +232,9 @@ class HeightAboveGround(Combination):
 
     def combine(self, position: Float[Array, "*n 3"], ground: Array, ctx: Context) -> Float[Array, "*n"]:
         """One for each point."""
+        _check_points(position)
+        if jnp.ndim(ground):
+            check_shapes(position[..., 2], ground)
         return position[..., 2] - ground
 
 
@@ -252,6 +254,7 @@ class Lowest(Combination):
 
     def combine(self, position: Float[Array, "n 3"], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
+        _check_points(position)
         return jnp.min(position[:, 2])
 
 

@@ -54,6 +54,16 @@ def change_frame(vector: Vector, given: Frame, wanted: Frame, orientation: Calla
     return rotate_back(quat if wanted == "body" else heading(quat), vector_w)
 
 
+def check_orientation(quat: Array) -> None:
+    """Refuse what is no quaternion: JAX would take an element that is missing for the last one.
+
+    Raises:
+        InvalidConfigError: it is not (..., 4).
+    """
+    if jnp.shape(quat)[-1:] != (4,):
+        raise InvalidConfigError(f"An orientation is of shape {jnp.shape(quat)}; it must be (..., 4): w x y z.")
+
+
 def unit(quat: Quaternion) -> Quaternion:
     """(..., 4), of length 1; the identity where there is no direction, as in `mju_normalize4`."""
     norm = jnp.sqrt(jnp.sum(jnp.square(quat), axis=-1, keepdims=True))
@@ -75,6 +85,7 @@ def multiply(first: Quaternion, second: Quaternion) -> Quaternion:
 
 def rotate(quat: Quaternion, vector: Vector) -> Vector:
     """(..., 3), a body's vector in the world, with the body's orientation: `v + 2 w (q x v) + 2 q x (q x v)`."""
+    check_orientation(quat)
     w, q = quat[..., :1], quat[..., 1:]
     turned = 2 * jnp.cross(q, vector)
     return vector + w * turned + jnp.cross(q, turned)
@@ -118,6 +129,7 @@ def heading(quat: Quaternion) -> Quaternion:
 
 def angle_between(one: Quaternion, other: Quaternion) -> Angle:
     """(...), rad in [0, pi]: the angle of the shortest rotation from one orientation to the other."""
+    check_orientation(one)
     cosine = jnp.abs((one * other).sum(axis=-1))
     axis = one[..., :1] * other[..., 1:] - other[..., :1] * one[..., 1:] - jnp.cross(one[..., 1:], other[..., 1:])
     return 2 * jnp.arctan2(jnp.linalg.norm(axis, axis=-1), cosine)
@@ -141,4 +153,5 @@ def axis_indices(axes: str) -> list[int]:
 
 
 def _parts(quat: Quaternion) -> tuple[Array, Array, Array, Array]:
+    check_orientation(quat)
     return quat[..., 0], quat[..., 1], quat[..., 2], quat[..., 3]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Ramp:
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.end) and 0 < self.power < math.inf):
+        if not (is_number(self.start) and is_number(self.end) and is_number(self.power) and self.power > 0):
             raise InvalidConfigError(f"{self}: start and end must be finite, and power positive.")
 
     @property
@@ -49,7 +54,7 @@ class AfterStart:
     value: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.value)):
+        if not (is_number(self.start) and is_number(self.value)):
             raise InvalidConfigError(f"{self}: both must be finite.")
 
     @property
@@ -72,8 +77,20 @@ def scale_at(scale: Scale, level: Array) -> Array:
 
 
 def ends(scale: Scale) -> tuple[float, float]:
-    """What a scale is at level 0 and at level 1; all others lie between."""
+    """What a scale is at level 0 and at level 1; all others lie between.
+
+    Raises:
+        InvalidConfigError: it is no scale.
+    """
+    if not _is_scale(scale):
+        raise InvalidConfigError(
+            f"{scale!r} is no scale; give a number, or one for each level of the curriculum: Ramp(0.0, 1.0)."
+        )
     return scale.ends if callable(scale) else (scale, scale)
+
+
+def _is_scale(value: Any) -> bool:
+    return isinstance(value, Real | Ramp | AfterStart) and not isinstance(value, bool)
 
 
 def check_scale(what: str, scale: Scale) -> None:
@@ -82,7 +99,7 @@ def check_scale(what: str, scale: Scale) -> None:
     Raises:
         InvalidConfigError: it is; the message begins with `what`.
     """
-    if not all(isinstance(end, Real) and math.isfinite(end) and end >= 0 for end in ends(scale)):
+    if not (_is_scale(scale) and all(is_number(end) and end >= 0 for end in ends(scale))):
         raise InvalidConfigError(f"{what} has the scale {scale!r}; it must be finite and not negative (see Cost).")
 
 
@@ -96,7 +113,8 @@ def check_range(what: str, bounds: Range, low: float = -math.inf, high: float = 
     Raises:
         InvalidConfigError: they are; the message begins with `what`.
     """
-    if not (len(bounds) == 2 and all(map(math.isfinite, bounds)) and low <= bounds[0] <= bounds[1] <= high):
+    is_pair = isinstance(bounds, tuple) and len(bounds) == 2 and all(map(is_number, bounds))
+    if not (is_pair and low <= bounds[0] <= bounds[1] <= high):
         raise InvalidConfigError(
             f"{what} is {bounds}; it must be (lowest, highest), in this order, finite and within [{low}, {high}]."
         )

@@ -8,7 +8,6 @@ so a delay and a history begin with its value.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -22,7 +21,7 @@ from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import Vector
-from ksim_envs.tasks.scales import Scale, check_scale, scale_at
+from ksim_envs.tasks.scales import Scale, check_scale, is_number, scale_at
 from ksim_envs.tasks.terms import Quantity, Remembering, Wrapper
 
 Distribution: TypeAlias = Literal["normal", "uniform"]
@@ -106,10 +105,10 @@ class Delayed(_Remembering):
     """At least 0; of a range both ends are included."""
 
     def __post_init__(self) -> None:
-        least, most = self._range
-        if not (isinstance(least, int) and isinstance(most, int) and 0 <= least <= most):
+        is_pair = len(self._range) == 2 and all(type(each) is int for each in self._range)
+        if not (is_pair and 0 <= self._range[0] <= self._range[1]):
             raise InvalidConfigError(
-                f"Delayed.steps is {self.steps}; it must be whole, at least 0, and a range must not fall."
+                f"Delayed.steps is {self.steps!r}; it must be whole, at least 0, and (least, most) must not fall."
             )
 
     @property
@@ -140,8 +139,8 @@ class History(_Remembering):
     length: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.length, int) or self.length < 1:
-            raise InvalidConfigError(f"History.length is {self.length}; it must be a whole number of at least 1.")
+        if type(self.length) is not int or self.length < 1:
+            raise InvalidConfigError(f"History.length is {self.length!r}; it must be a whole number of at least 1.")
 
     def remember(self, value: Array, ctx: Context) -> Array:
         """Past values."""
@@ -167,7 +166,7 @@ class Smoothed(_Remembering):
     high: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high < 1:
+        if not (is_number(self.low) and is_number(self.high) and 0 <= self.low <= self.high < 1):
             raise InvalidConfigError(
                 f"Smoothed has lags from {self.low} to {self.high}; it must be 0 <= low <= high < 1."
             )
@@ -219,7 +218,7 @@ class Affine(Wrapper):
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.factor) and math.isfinite(self.offset)):
+        if not (is_number(self.factor) and is_number(self.offset)):
             raise InvalidConfigError(f"Affine has factor {self.factor} and offset {self.offset}; both must be finite.")
 
     def change(self, value: Array, ctx: Context) -> Array:

@@ -5,7 +5,6 @@ Targets are quantities, stateful or not, whose value is a `Target`, and that kno
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -18,6 +17,7 @@ from jax import Array
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model, assigned
 from ksim_envs.tasks.measures import check_positive
+from ksim_envs.tasks.scales import is_number
 from ksim_envs.tasks.terms import Carry, call, init
 from ksim_envs.types import View
 
@@ -61,7 +61,7 @@ class AroundPose:
             InvalidConfigError: it is negative or not finite.
         """
         values = self.scale.values() if isinstance(self.scale, Mapping) else [self.scale]
-        if not all(math.isfinite(value) and value >= 0 for value in values):
+        if not all(is_number(value) and value >= 0 for value in values):
             raise InvalidConfigError(f"AroundPose has the scale {self.scale}; it must be finite and at least 0.")
 
     def bounds(self, model: Model) -> Bounds:

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import mujoco
-import numpy as np
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.tasks.checks import check_parts
 from ksim_envs.tasks.context import OWN_FIELDS
 from ksim_envs.tasks.terms import (
     Actuator,
@@ -23,6 +23,7 @@ from ksim_envs.tasks.terms import (
     Reset,
     Reward,
     Termination,
+    named,
 )
 
 
@@ -58,7 +59,7 @@ class Task:
     curriculum: Curriculum | None = None
     """What moves `ctx.level` from 0 to 1, for each env by itself; without one the level is 1."""
     edits: tuple[ModelEdit, ...] = ()
-    """Changes of the model before it is compiled."""
+    """Changes of the model before it is compiled, and before the other parts add to it what they need."""
     max_contact_points: int | None = None
     """MJX keeps this many contacts of each dimension, the deepest; None for all. Fewer are faster. A row that touches
     in as many may have lost one: it is quarantined (`guard.Fault.OVERFLOW`). C MuJoCo takes no notice."""
@@ -73,32 +74,32 @@ class Task:
             UnknownNameError: the camera has no such field.
         """
         if not isinstance(self.model, str):
-            raise InvalidConfigError(f"Task.model is {self.model!r}; give a file's path, or MJCF as text.")
+            raise InvalidConfigError(f"Task.model is {self.model!r}; give a file's path as a str, or MJCF.")
         for name in ("frame_skip", "episode_length", "max_contact_points"):
             value = getattr(self, name)
             if value is None and name == "max_contact_points":
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidConfigError(f"Task.{name} is {value!r}; it must be a positive integer.")
+            if type(value) is not int or not 0 < value < 2**31:
+                raise InvalidConfigError(f"Task.{name} is {value!r}; it must be a positive integer below 2**31.")
         for role in ROLES:
             _check_role(role, getattr(self, role))
         _check_part("actuator", self.actuator, Actuator)
         _check_part("curriculum", self.curriculum, Curriculum)
-        for edit in self.edits:
+        for edit in self.edits if isinstance(self.edits, tuple) else ():
             _check_part("edits", edit, ModelEdit)
-        for name in self.camera:
-            if name not in (known := [each for each in dir(mujoco.MjvCamera) if not each.startswith("_")]):
-                raise unknown_name("field of mujoco.MjvCamera", name, known)
-        for each in fields(self):
-            _check_numbers(f"Task.{each.name}", getattr(self, each.name))
+        check_parts("Task", self)
+        _check_camera(self.camera)
         for name in ("observations", "rewards"):
             if not getattr(self, name):
                 raise InvalidConfigError(f"Task.{name} is empty; give at least one term.")
         names = [*self.rewards, *self.metrics, *self.commands]
-        if clash := sorted({name for name in names if names.count(name) > 1 or name in RESERVED}):
+        if taken := sorted({name for name in names if name in RESERVED or name.startswith("_")}):
             raise InvalidConfigError(
-                f"Names in info must be unique and not among {sorted(RESERVED)}; found {clash} twice."
+                f"Names in info must not be its own, {sorted(RESERVED)}, nor begin with '_', as its masks do; "
+                f"found {taken}."
             )
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InvalidConfigError(f"Names in info must be unique; found {twice} twice.")
 
     @cached_property
     def hardest(self) -> Task:
@@ -117,9 +118,11 @@ class Task:
         return self.model_fields - OWN_FIELDS.keys()
 
     def edit_model(self, spec: mujoco.MjSpec) -> None:
-        """Let every part of the task add to the model what it needs."""
-        for part in _parts([getattr(self, each.name) for each in fields(self)]):
-            part.edit_model(spec)
+        """Make the task's edits, and let every other part add to the model what it needs."""
+        others = [getattr(self, each.name) for each in fields(self) if each.name != "edits"]
+        for part in _parts([self.edits, *others]):
+            with named(f"{type(part).__name__}.edit_model", part):
+                part.edit_model(spec)
 
 
 RESERVED = frozenset(
@@ -172,21 +175,16 @@ def _check_part(name: str, part: Any, kind: type) -> None:
         raise InvalidConfigError(f"Task.{name} has {part!r}; it must be what `terms.{kind.__name__}` describes.")
 
 
-def _check_numbers(path: str, value: Any) -> None:
-    """Refuse NaN, however deep inside the parts of a task."""
-    if isinstance(value, float | np.floating | np.ndarray):
-        array = np.asarray(value)
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise InvalidConfigError(f"{path} is {value}; it must be a number.")
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            _check_numbers(f"{path}[{name!r}]", each)
-    elif isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            _check_numbers(f"{path}[{index}]", each)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for each in fields(value):
-            _check_numbers(f"{path}.{each.name}", getattr(value, each.name))
+def _check_camera(settings: Mapping[str, Any]) -> None:
+    """Refuse what `mujoco.MjvCamera` does not take."""
+    camera = mujoco.MjvCamera()
+    for name, value in settings.items():
+        if name not in (known := [each for each in dir(camera) if not each.startswith("_")]):
+            raise unknown_name("field of mujoco.MjvCamera", name, known)
+        try:
+            setattr(camera, name, value)
+        except (TypeError, ValueError) as error:
+            raise InvalidConfigError(f"Task.camera[{name!r}] is {value!r}, which cannot be set: {error}") from error
 
 
 def _parts(value: Any) -> Generator[ModelEdit]:

@@ -45,6 +45,8 @@ class Outside(Wrapper):
     closed: bool = False
 
     def __post_init__(self) -> None:
+        if self.low == -jnp.inf and self.high == jnp.inf:
+            raise InvalidConfigError("Outside has no bounds; give low, high or both.")
         for low, high in zip(ends(self.low), ends(self.high), strict=True):
             if not low <= high:
                 raise InvalidConfigError(

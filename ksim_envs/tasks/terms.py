@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax import Array
@@ -123,6 +124,10 @@ class ModelEdit(Protocol):
         ...
 
 
+STRUCTURED = ("actuator", "events")
+"""Roles whose values are a `Drive` and a `types.Push`; those of all others are arrays."""
+
+
 def is_stateful(term: Any) -> TypeGuard[Stateful]:
     """Whether a term has a carry."""
     return hasattr(term, "init")
@@ -157,7 +162,8 @@ def call_all(
     for name, term in terms.items():
         path = f"{role}/{name}"
         with named(path, term):
-            values[name], after = call(term, carry.get(path, ()), view, ctx.stream(path))
+            value, after = call(term, carry.get(path, ()), view, ctx.stream(path))
+            values[name] = value if role in STRUCTURED else jnp.asarray(value)
         if is_stateful(term):
             carries[path] = after
     return values, carries
@@ -179,15 +185,14 @@ def named(path: str, term: Any) -> Generator[None]:
     """Say which term it is that cannot be traced.
 
     Raises:
-        KsimError: the one that is raised inside, with a note.
-        InvalidConfigError: instead of an error that comes from a wrong shape, type or index.
+        KsimError: one of the kind that is raised inside.
+        InvalidConfigError: instead of any other error, such as those that come from a wrong shape, type or index.
     """
     try:
         yield
     except KsimError as error:
-        error.add_note(f"This is in {path}.")
-        raise
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise type(error)(f"{error} This is in {path}.") from error
+    except Exception as error:
         raise InvalidConfigError(
             f"{path} is {term!r}, which cannot be evaluated: {error}. Check the shapes, types and indices of what "
             "it is made of."

@@ -178,8 +178,8 @@ def test_a_misspelt_name_is_an_error_when_the_task_is_built(changes, message):
 READERS = {
     "observations": {"observations": {"o": Field("qacc")}},
     "rewards": {"rewards": {"r": Scaled(1.0, BodyPosition("cart"))}},
-    "terminations": {"terminations": {"t": Outside(Coordinate(0))}},
-    "truncations": {"truncations": {"t": Outside(Field("xpos"))}},
+    "terminations": {"terminations": {"t": Outside(Coordinate(0), high=9.0)}},
+    "truncations": {"truncations": {"t": Outside(Field("xpos"), high=9.0)}},
     "metrics": {"metrics": {"m": Field("cvel")}},
     "events": {"events": {"e": lambda view, ctx: kick(view.sensordata.sum())}},
     "nothing more": {},
