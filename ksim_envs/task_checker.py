@@ -19,9 +19,14 @@ import numpy as np
 from ksim_envs.core import Core, episode_key, make_core
 from ksim_envs.guard import Fault
 from ksim_envs.registration import get_task
+from ksim_envs.tasks.checks import parts
+from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.evaluation import blank_context, draw_start
 from ksim_envs.tasks.observations import Field
+from ksim_envs.tasks.scales import AfterStart, Ramp
 from ksim_envs.tasks.task import Task
+from ksim_envs.tasks.terms import call, init
+from ksim_envs.types import View
 
 LARGE_REWARD = 1e3
 """A reward term beyond this, in one step, is not of the order that learning algorithms are made for."""
@@ -31,6 +36,8 @@ STEPS_AT_HALF = 50
 """Control steps that are enough to compare them."""
 ACCELERATION = "check_task:qacc"
 """Name of the metric that is added to a task to see its accelerations."""
+WATCHED = {"terminations": "never held", "truncations": "never held", "events": "never happened"}
+"""Roles of terms that do something now and then, and what is said of one that was not seen to do it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +93,20 @@ def check_task(task: str | Task, *, num_envs: int = 16, num_steps: int = 200, se
         KsimError: the task cannot be built at all.
     """
     built = task if isinstance(task, Task) else get_task(task)
-    with_qacc = replace(built.hardest, metrics={**built.metrics, ACCELERATION: Field("qacc")})
-    core = make_core(with_qacc, num_envs, backend="native")
+    watched = {f"{role}/{name}": _Watched(term) for role in WATCHED for name, term in getattr(built, role).items()}
+    watching = replace(built.hardest, metrics={**built.metrics, **watched, ACCELERATION: Field("qacc")})
+    core = make_core(watching, num_envs, backend="native")
     record = _run(core, num_steps, seed)
-    halved = replace(with_qacc, frame_skip=2 * built.frame_skip, edits=(*built.edits, _HalfTimestep()))
+    halved = replace(watching, frame_skip=2 * built.frame_skip, edits=(*built.edits, _HalfTimestep()))
     finer = _run(make_core(halved, num_envs, backend="native"), min(num_steps, STEPS_AT_HALF), seed)
     faults = [*_faults(record), *_unstable(record, finer)]
-    notes = [*_constants(core, record), *_rewards(built, record), *_starts(core), *_mjx(core.backend.model)]
+    notes = [
+        *_constants(core, record),
+        *_rewards(built, record),
+        *_idle(built, record),
+        *_starts(core),
+        *_mjx(core.backend.model),
+    ]
     model = core.backend.model
     return TaskReport(
         summary=f"{core.num_observations} observations, {core.num_actions} actions, control at {1 / core.dt:.4g} Hz "
@@ -166,6 +180,20 @@ def _unstable(record: _Record, finer: _Record) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
+class _Watched:
+    """Whether a termination holds, or an event pushes."""
+
+    term: Any
+
+    def init(self, view: View, ctx: Context) -> Any:
+        return init(self.term, view, ctx)
+
+    def __call__(self, carry: Any, view: View, ctx: Context) -> tuple[Any, Any]:
+        value, carry = call(self.term, carry, view, ctx)
+        return jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(value)]).any(), carry
+
+
+@dataclass(frozen=True)
 class _HalfTimestep:
     def edit_model(self, spec: mujoco.MjSpec) -> None:
         spec.option.timestep /= 2
@@ -176,11 +204,16 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _constants(core: Core, record: _Record) -> Iterator[str]:
-    is_constant_L = np.ptp(record.obs_TEL, axis=(0, 1)) == 0
-    for name, place in core.slices().items():
-        count, size = int(is_constant_L[place].sum()), place.stop - place.start
-        if count:
-            yield f"observation {name!r}: {'it' if count == size else f'{count} of its {size} numbers'} never changed."
+    packed = {"observations": record.obs_TEL}
+    if core.task.privileged:
+        packed["privileged"] = record.info_TE["privileged"]
+    for role, values_TEL in packed.items():
+        is_constant_L = np.ptp(values_TEL, axis=(0, 1)) == 0
+        for name, place in core.slices(role).items():
+            count, size = int(is_constant_L[place].sum()), place.stop - place.start
+            if count:
+                which = "it" if count == size else f"{count} of its {size} numbers"
+                yield f"{role.removesuffix('s')} {name!r}: {which} never changed."
 
 
 def _rewards(task: Task, record: _Record) -> Iterator[str]:
@@ -190,6 +223,19 @@ def _rewards(task: Task, record: _Record) -> Iterator[str]:
             yield f"reward {name!r} was always {low + 0.0:g}: it had no effect."
         if max(-low, high) > LARGE_REWARD:
             yield f"reward {name!r} reached {max(-low, high):.4g} in a step; scale it down, or set reward_scale in PPO."
+
+
+def _idle(task: Task, record: _Record) -> Iterator[str]:
+    """Terms that were not seen to do anything."""
+    for role, nothing in WATCHED.items():
+        for name in getattr(task, role):
+            if not record.info_TE[f"{role}/{name}"].any():
+                yield f"{role.removesuffix('s')} {name!r} {nothing}."
+    for name in task.commands:
+        if not np.ptp(record.info_TE[name], axis=(0, 1)).any():
+            yield f"command {name!r} never changed."
+    if task.curriculum and not any(isinstance(part, Ramp | AfterStart) for _, part in parts("Task", task)):
+        yield "curriculum: no scale in the task follows it, so it has no effect unless a term of yours reads ctx.level."
 
 
 def _starts(core: Core) -> Iterator[str]:
@@ -239,7 +285,7 @@ def _terms(task: Task, core: Core, record: _Record) -> Iterator[Seen]:
         hidden = record.info_TE["privileged"]
         for name, place in core.slices("privileged").items():
             yield _seen("privileged", name, task.privileged[name], hidden[..., place])
-    for role in ("terminations", "truncations", "resets", "events", "randomizers"):
+    for role in ("terminations", "truncations", "resets", "events", "randomizers"):  # not reported in info
         for name, term in getattr(task, role).items():
             yield Seen(role=role, name=name, term=written(term))
     for edit in task.edits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -14,34 +14,40 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 from ksim_envs.errors import InvalidConfigError
 
 
+def parts(path: str, value: Any) -> Generator[tuple[str, Any]]:
+    """What a task, a term or a table of terms is made of, itself first, however deep inside; each with its path."""
+    yield path, value
+    if isinstance(value, Mapping):
+        inside = {f"{path}[{name!r}]": each for name, each in value.items()}
+    elif isinstance(value, list | tuple):
+        inside = {f"{path}[{index}]": each for index, each in enumerate(value)}
+    elif is_dataclass(value):
+        inside = {f"{path}.{each.name}": getattr(value, each.name) for each in fields(value)}
+    else:
+        return
+    for name, each in inside.items():
+        yield from parts(name, each)
+
+
 def check_parts(path: str, value: Any) -> None:
     """Refuse NaN, classes in place of terms, and fields of other types than annotated, however deep they are.
 
     Args:
         path: what the value is called in the message.
-        value: a dataclass, or a table or tuple of such; anything else passes.
+        value: a task, a term or a table of terms.
 
     Raises:
         InvalidConfigError: what is wrong, and what is allowed.
     """
-    if isinstance(value, type):
-        raise InvalidConfigError(f"{path} is the class {value.__name__}; make one of it: {value.__name__}(...).")
-    if isinstance(value, float | np.floating | np.ndarray):
-        array = np.asarray(value)
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise InvalidConfigError(f"{path} is {value}; it must be a number.")
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            check_parts(f"{path}[{name!r}]", each)
-    elif isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            check_parts(f"{path}[{index}]", each)
-    elif is_dataclass(value):
-        for name, hint in _hints(type(value)).items():
-            check_parts(f"{path}.{name}", getattr(value, name))
-            if not _is_of_type(getattr(value, name), hint):
+    for place, part in parts(path, value):
+        if isinstance(part, type):
+            raise InvalidConfigError(f"{place} is the class {part.__name__}; make one of it: {part.__name__}(...).")
+        if isinstance(part, float | np.floating | np.ndarray) and np.any(part != part):
+            raise InvalidConfigError(f"{place} is {part}; it must be a number.")
+        for name, hint in _hints(type(part)).items():
+            if not _is_of_type(getattr(part, name), hint):
                 allowed = re.sub(r"\b\w+\.(?=\w)|<class '|'>", "", str(hint))  # without the modules' names
-                raise InvalidConfigError(f"{path}.{name} is {getattr(value, name)!r}; it must be {allowed}.")
+                raise InvalidConfigError(f"{place}.{name} is {getattr(part, name)!r}; it must be {allowed}.")
 
 
 def _is_of_type(value: Any, hint: Any) -> bool:
@@ -58,6 +64,8 @@ def _is_of_type(value: Any, hint: Any) -> bool:
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     """The types of a dataclass's fields; any where an annotation cannot be looked up, as inside a function."""
+    if not is_dataclass(kind):
+        return {}
     try:
         hints = get_type_hints(kind)
     except NameError:

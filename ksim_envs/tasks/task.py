@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import mujoco
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
-from ksim_envs.tasks.checks import check_parts
+from ksim_envs.tasks.checks import check_parts, parts
 from ksim_envs.tasks.context import OWN_FIELDS
 from ksim_envs.tasks.terms import (
     Actuator,
@@ -120,9 +120,10 @@ class Task:
     def edit_model(self, spec: mujoco.MjSpec) -> None:
         """Make the task's edits, and let every other part add to the model what it needs."""
         others = [getattr(self, each.name) for each in fields(self) if each.name != "edits"]
-        for part in _parts([self.edits, *others]):
-            with named(f"{type(part).__name__}.edit_model", part):
-                part.edit_model(spec)
+        for _, part in parts("Task", [self.edits, *others]):
+            if hasattr(part, "edit_model"):
+                with named(f"{type(part).__name__}.edit_model", part):
+                    part.edit_model(spec)
 
 
 RESERVED = frozenset(
@@ -185,16 +186,3 @@ def _check_camera(settings: Mapping[str, Any]) -> None:
             setattr(camera, name, value)
         except (TypeError, ValueError) as error:
             raise InvalidConfigError(f"Task.camera[{name!r}] is {value!r}, which cannot be set: {error}") from error
-
-
-def _parts(value: Any) -> Generator[ModelEdit]:
-    """The parts of a task that edit the model, however deep inside other terms."""
-    if hasattr(value, "edit_model"):
-        yield value
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    elif is_dataclass(value):
-        value = [getattr(value, each.name) for each in fields(value)]
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _parts(each)

@@ -11,6 +11,7 @@ import pytest
 import ksim_envs
 from ksim_envs.task_checker import written
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.curricula import Linear
 from ksim_envs.tasks.motion_commands import Playback
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.resets import UniformVelocity
@@ -102,6 +103,27 @@ ODD = {
         "randomizer 'tendons' changed nothing",
     ),
     "a reset without effect": ({"resets": {"none": UniformVelocity(0.0)}}, "notes", "reset 'none' changed nothing"),
+    "a termination that cannot hold": (
+        {"terminations": {"never": Outside(Coordinate(0), high=1e6)}},
+        "notes",
+        "termination 'never' never held",
+    ),
+    "a push without strength": (
+        {"events": {"push": tiny.GivenPush(kick=0.0, force=0.0)}},
+        "notes",
+        "event 'push' never happened",
+    ),
+    "a command that is always the same": ({"commands": {"one": Given(1.0)}}, "notes", "command 'one' never changed"),
+    "numbers of the critic that never change": (
+        {"privileged": {"one": Given(1.0)}},
+        "notes",
+        "privileged 'one': it never changed",
+    ),
+    "a curriculum that nothing follows": (
+        {"curriculum": Linear(steps_to_top=100)},
+        "notes",
+        "curriculum: no scale in the task follows it",
+    ),
     "a term that is not finite": (
         {"rewards": {"alive": Alive(1.0), "infinite": Given(float("inf"))}},
         "faults",

@@ -375,9 +375,7 @@ SHAPES = {
     "axis of the mass centre": invalid(seen(lambda: MassCenterVelocity(3)), "no element 3", "0 is the first"),
     "axes of an offset": invalid(seen(lambda: BodyOffset("torso", "left_foot", 0)), "axes is 0", "1, 2 or 3"),
     "actions": invalid(seen(lambda: Action(4)), "'bad' has shape (0,)", "check its range"),
-    "privileged": invalid(
-        lambda: {"privileged": {"bad": Field("qvel", 5, 5)}}, "no elements 5 to 5", "0 is the first"
-    ),
+    "privileged": invalid(lambda: {"privileged": {"bad": Field("qvel", 5, 5)}}, "no elements 5 to 5", "0 is the first"),
     "constant": invalid(seen(lambda: Constant(())), "'bad' has shape (0,)", "check its range"),
     "vector of a reward": invalid(
         paid(lambda: Scaled(1.0, BasePosition())), "reward 'bad' has shape (3,)", "must have shape ()"
