@@ -269,7 +269,7 @@ def test_a_task_pushes_its_robot_and_only_when_it_is_time():
         LinearPush(interval=(1.0, 2.0), speed=(0.0, 1.0)),
         AngularPush(interval=(1.0, 2.0), speed=(0.0, 1.0)),
         Jump(interval=(1.0, 2.0), height=(0.0, 1.0)),
-        SixAxisPush(interval=(1.0, 2.0)),
+        SixAxisPush(interval=(1.0, 2.0), linear=(1.0, 0.0, 0.0)),
     ],
     ids=lambda event: type(event).__name__,
 )
