@@ -45,7 +45,8 @@ HEADER = """# ksim's terms, and ours
 
 Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here. Terms are
 parts that one puts together: where several of ours stand beside a name, a task combines them, for example a `Tracking`
-of a `HeadingVelocity`. A name in brackets behind a test is that of the cases in which it stands, on each backend.
+of a `HeadingVelocity`; the examples are the tests' own, in which `Touches()` and `Soles()` are the contacts and the
+places of a robot's feet. A name in brackets behind a test is that of the cases in which it stands, on each backend.
 `python -m scripts.terms_table` makes this page from docstrings and tests; don't edit it.
 
 No noise or bias is a quantity without a wrapper, and a constant scale a plain number. Three of ksim's names have no
@@ -85,14 +86,17 @@ def main() -> None:
 
 def page() -> str:
     """The whole page, as Markdown."""
-    tests, parts = list(_tests()), [HEADER]
+    tests, examples, parts = list(_tests()), _examples(), [HEADER]
     for role, rows in sorted(_rows().items(), key=lambda item: list(ROLES).index(item[0])):
         parts.append(f"## {role}\n")
-        parts.append("| ksim | here | what it is | tested by |\n|---|---|---|---|")
+        parts.append("| ksim | here | what it is | for example | tested by |\n|---|---|---|---|---|")
         for name, terms in sorted(rows.items(), key=lambda item: item[0].lower()):
             ours = [f"[`{term.name}`](../{TASKS}/{term.module}.py)" for term in terms]
-            proofs = [*_by_name(role, name, tests), *(proof for term in terms for proof in _proofs(term, tests))]
-            cells = [f"`{name}`", _lines(ours), _lines(term.meaning for term in terms), _lines(proofs)]
+            shown = examples.get((role, name), [])
+            proofs = [_by_name(role, name, tests)] if shown else []
+            proofs += [proof for term in terms for proof in _proofs(term, tests)]
+            meanings = _lines(term.meaning for term in terms)
+            cells = [f"`{name}`", _lines(ours), meanings, _lines(f"`{each}`" for each in shown), _lines(proofs)]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
     return "\n".join(parts)
@@ -198,15 +202,35 @@ def _proofs(term: Term, tests: list[Proof]) -> list[str]:
     return [_link(found[0]) for found in (direct, named, indirect) if found]
 
 
-def _by_name(role: str, name: str, tests: list[Proof]) -> list[str]:
-    """The test that has cases of this name of ksim's, if there is one."""
-    body = ast.parse((ROOT / TESTS / "ksim_terms.py").read_text(encoding="utf-8")).body
-    tables = [node.value for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict)]
-    keys = [key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)]
-    if role not in BY_NAME or not any(str(key).split("/")[0] == name for key in keys):
-        return []
+def _by_name(role: str, name: str, tests: list[Proof]) -> str:
+    """The test that has cases of this name of ksim's."""
     test = next(test for test in tests if (test.file, test.name) == ("test_ksim_terms.py", BY_NAME[role]))
-    return [_link(test, f"[{name}]")]
+    return _link(test, f"[{name}]")
+
+
+def _examples() -> dict[tuple[str, str], list[str]]:
+    """By role and ksim's name, what takes its place, as `ksim_terms.py` puts it together; of a sum all parts."""
+    body = ast.parse((ROOT / TESTS / "ksim_terms.py").read_text(encoding="utf-8")).body
+    spelt = _SpeltOut({ast.unparse(node.targets[0]): node.value for node in body if isinstance(node, ast.Assign)})
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            role = "Commands" if ast.unparse(node.target) == "COMMANDS" else "Rewards"
+            for key, case in zip(node.value.keys, node.value.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(case, ast.Tuple):
+                    term = ast.unparse(spelt.visit(case.elts[0]))
+                    found[role, str(key.value).split("/")[0]].append(term)
+    return found
+
+
+@dataclass(frozen=True)
+class _SpeltOut(ast.NodeTransformer):
+    """Puts in place of a file's constants what they are."""
+
+    constants: dict[str, ast.expr]
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.visit(self.constants[node.id]) if node.id in self.constants else node
 
 
 def _link(test: Proof, case: str = "") -> str:
