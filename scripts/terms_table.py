@@ -45,8 +45,8 @@ HEADER = """# ksim's terms, and ours
 
 Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here. Terms are
 parts that one puts together: where several of ours stand beside a name, a task combines them, for example a `Tracking`
-of a `HeadingVelocity`; the examples are the tests' own, in which `Touches()` and `Soles()` are the contacts and the
-places of a robot's feet. A name in brackets behind a test is that of the cases in which it stands, on each backend.
+of a `HeadingVelocity`. What stands behind **Here** is from the tests, in which `Touches()` and `Soles()` are the
+contacts and the places of a robot's feet; of what ksim adds up itself it has a line for each part. A name in brackets behind a test is that of the cases in which it stands, on each backend.
 `python -m scripts.terms_table` makes this page from docstrings and tests; don't edit it.
 
 No noise or bias is a quantity without a wrapper, and a constant scale a plain number. Three of ksim's names have no
@@ -89,14 +89,14 @@ def page() -> str:
     tests, examples, parts = list(_tests()), _examples(), [HEADER]
     for role, rows in sorted(_rows().items(), key=lambda item: list(ROLES).index(item[0])):
         parts.append(f"## {role}\n")
-        parts.append("| ksim | here | what it is | for example | tested by |\n|---|---|---|---|---|")
+        parts.append("| ksim | here | what it is | tested by |\n|---|---|---|---|")
         for name, terms in sorted(rows.items(), key=lambda item: item[0].lower()):
             ours = [f"[`{term.name}`](../{TASKS}/{term.module}.py)" for term in terms]
             shown = examples.get((role, name), [])
             proofs = [_by_name(role, name, tests)] if shown else []
             proofs += [proof for term in terms for proof in _proofs(term, tests)]
-            meanings = _lines(term.meaning for term in terms)
-            cells = [f"`{name}`", _lines(ours), meanings, _lines(f"`{each}`" for each in shown), _lines(proofs)]
+            meanings = [*(term.meaning for term in terms), *(f"**Here:** `{each}`" for each in shown)]
+            cells = [f"`{name}`", _lines(ours), _lines(meanings), _lines(proofs)]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
     return "\n".join(parts)
