@@ -46,8 +46,9 @@ HEADER = """# ksim's terms, and ours
 Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here. Terms are
 parts that one puts together: where several of ours stand beside a name, a task combines them, for example a `Tracking`
 of a `HeadingVelocity`. What stands behind **Here** is from the tests, in which `Touches()` and `Soles()` are the
-contacts and the places of a robot's feet; of what ksim adds up itself it has a line for each part. A name in brackets behind a test is that of the cases in which it stands, on each backend.
-`python -m scripts.terms_table` makes this page from docstrings and tests; don't edit it.
+contacts and the places of a robot's feet; of what ksim adds up itself it has a line for each part. A name in brackets
+behind a test is that of the cases in which it stands, on each backend. `python -m scripts.terms_table` makes this page
+from docstrings and tests; don't edit it.
 
 No noise or bias is a quantity without a wrapper, and a constant scale a plain number. Three of ksim's names have no
 counterpart: `AMPReward` and `TeacherReward` belong to learning algorithms, not to tasks, and `actuator_update_dt`, an
