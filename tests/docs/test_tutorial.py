@@ -4,13 +4,22 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
 import ksim_envs
 from ksim_envs.errors import UnknownNameError
+from ksim_envs.tasks.actuators import Position
+from ksim_envs.tasks.base_motion import ProjectedGravity
+from ksim_envs.tasks.joints import JointPosition
+from ksim_envs.tasks.motors import Gains
+from ksim_envs.tasks.resets import Keyframe
+from ksim_envs.tasks.rewards import Alive
+from ksim_envs.tasks.targets import AroundPose
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial"
 FEW_STEPS = "--num-envs 8 --num-env-states-per-minibatch 64 --num-minibatches 2 --total-env-steps 256 --num-eval-envs 2"
@@ -57,11 +66,50 @@ def test_a_reader_checks_trains_evaluates_and_uses_it(folder):
     assert "reward_velocity" in run(folder, "-c", USE)
 
 
-def test_the_snippet_is_a_term_that_works(make_env):
-    text = (TUTORIAL / "README.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict = {}
-    exec("from dataclasses import dataclass\n" + re.sub("^  ", "", snippet, flags=re.M), names)
+@pytest.fixture(scope="module")
+def names():
+    """What the page's snippets define."""
+    snippets = re.findall(r"^( *)```python\n(.*?)```", (TUTORIAL / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    found: dict = {}
+    for indent, snippet in snippets:
+        exec(
+            "from dataclasses import dataclass\nimport mujoco\n" + re.sub(f"^{indent}", "", snippet, flags=re.M), found
+        )
+    return found
+
+
+def test_a_urdf_becomes_a_robot_that_can_be_driven(names, tmp_path):
+    file = tmp_path / "spider.urdf"
+    file.write_text(spider(num_legs=8))
+    task = ksim_envs.Task(
+        model=str(file),
+        frame_skip=5,
+        episode_length=10,
+        observations={"gravity": ProjectedGravity(), "joints": JointPosition()},
+        rewards={"alive": Alive(1.0)},
+        actuator=Position(gains={"*": Gains(kp=20.0, kd=0.5)}, targets=AroundPose(keyframe="standing")),
+        resets={"start": Keyframe("standing")},
+        edits=(names["Drivable"](),),
+    )
+    core = ksim_envs.make_functional(task, 2, backend="native")
+    assert (core.num_actions, core.backend.model.nq, core.backend.model.ngeom) == (8, 15, 10)
+    np.testing.assert_allclose(core.reset(core.keys(0)).obs_EL[0], [0, 0, -1, *[0] * 8], atol=1e-6)
+
+
+def spider(num_legs):
+    """A URDF of a box with legs."""
+    inertial = '<inertial><mass value="1"/><inertia ixx=".01" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>'
+    collision = '<collision><geometry><sphere radius="0.05"/></geometry></collision>'
+    legs = "".join(
+        f"""<link name="leg{i}">{inertial}{collision}</link>
+        <joint name="hip{i}" type="revolute"><parent link="base"/><child link="leg{i}"/><axis xyz="0 1 0"/>
+        <limit lower="-1" upper="1" effort="20" velocity="10"/></joint>"""
+        for i in range(num_legs)
+    )
+    return f'<robot name="spider"><link name="base">{inertial}{collision}</link>{legs}</robot>'
+
+
+def test_the_snippet_is_a_term_that_works(names, make_env):
     task = ksim_envs.Task(
         model=str(TUTORIAL / "pup.xml"),
         frame_skip=5,
