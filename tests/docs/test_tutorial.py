@@ -70,11 +70,9 @@ def test_a_reader_checks_trains_evaluates_and_uses_it(folder):
 def names():
     """What the page's snippets define."""
     snippets = re.findall(r"^( *)```python\n(.*?)```", (TUTORIAL / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    found: dict = {}
+    found: dict = {"dataclass": dataclass, "mujoco": mujoco}
     for indent, snippet in snippets:
-        exec(
-            "from dataclasses import dataclass\nimport mujoco\n" + re.sub(f"^{indent}", "", snippet, flags=re.M), found
-        )
+        exec(re.sub(f"^{indent}", "", snippet, flags=re.MULTILINE), found)
     return found
 
 
