@@ -55,5 +55,6 @@ TASK = ksim_envs.Task(
     events={"push": LinearPush(interval=(2.0, 5.0), speed=(0.1, 0.5))},
     metrics={"speed_error": Reduced(Error(SPEED, Commanded("velocity", 0)), "norm")},
     randomizers={"friction": FloorFriction(low=0.6, high=1.2), "mass": MassMultiplication(low=0.9, high=1.1)},
+    camera={"trackbodyid": 1, "distance": 1.6, "azimuth": 130.0, "elevation": -20.0},
 )
 ksim_envs.register("ksim/Pup-v0", TASK)
