@@ -73,7 +73,8 @@ def register(id: str, task: Task, *, replace: bool = False) -> None:
             f"id {id!r} is outside the namespace {NAMESPACE!r}; call it {NAMESPACE + id.split('/')[-1]!r}."
         )
     if id in _tasks and (not replace or id in BUILT_IN):
-        raise InvalidConfigError(f"id {id!r} is taken; choose another, or give replace=True if it is yours.")
+        remedy = "" if id in BUILT_IN else ", or give replace=True"
+        raise InvalidConfigError(f"id {id!r} is taken; choose another name or version{remedy}.")
     if id in _tasks:
         _tasks[id] = task
     else:

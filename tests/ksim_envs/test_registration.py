@@ -246,6 +246,15 @@ def test_an_id_that_is_taken_is_refused_and_keeps_its_task(mine, id):
     assert ksim_envs.get_task(id) is before
 
 
+def test_a_users_own_task_may_be_replaced_and_envs_that_exist_keep_theirs(mine):
+    before = ksim_envs.make(mine, 2)
+    ksim_envs.register(mine, tiny.PUSHED, replace=True)
+    assert ksim_envs.get_task(mine) is tiny.PUSHED
+    assert before.core.task is not tiny.PUSHED
+    with pytest.raises(InvalidConfigError, match="'ksim/Hopper-v0' is taken"):
+        ksim_envs.register("ksim/Hopper-v0", tiny.PUSHED, replace=True)
+
+
 @pytest.mark.parametrize("id", ["Mine-v1", "other/Mine-v1", "ksim_envs/Mine-v1", "Ksim/Mine-v1", ""])
 def test_an_id_outside_the_namespace_is_refused_with_the_right_one(id):
     with pytest.raises(

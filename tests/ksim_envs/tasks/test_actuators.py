@@ -411,8 +411,15 @@ def test_a_stack_of_actuators_moves_both_backends_alike():
 
 
 def test_a_latency_longer_than_the_queue_is_a_fault_of_its_row_from_the_start():
-    task = replace(TASK, randomizers={"latency": ActionLatency(low=0.02, high=0.02)}, actuator=STACK)
-    core = ksim_envs.make_functional(replace(task), NUM_ENVS, backend="native")
+    class Late:
+        fields = ("action_latency",)
+
+        def __call__(self, values, ctx):
+            return {"action_latency": jnp.float32(0.02)}
+
+    core = ksim_envs.make_functional(
+        replace(TASK, randomizers={"latency": Late()}, actuator=STACK), NUM_ENVS, backend="native"
+    )
     _, result = core.step(core.reset(core.keys(0)), jnp.zeros((NUM_ENVS, 2)))
     assert result.info["diverged"].all()
 
