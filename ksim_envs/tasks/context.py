@@ -236,7 +236,9 @@ class Model:
 
 def is_meant(name: str, pattern: str) -> bool:
     """Whether a pattern stands for this name; an empty name is that of an object without one."""
-    return pattern == "*" or (bool(name) and fnmatchcase(name, pattern.replace("[", "[[]")))  # only * and ? are special
+    return pattern == "*" or (
+        bool(name) and (name == pattern or fnmatchcase(name, pattern))
+    )  # a name may hold brackets
 
 
 def assigned(kind: str, names: Sequence[str], table: Mapping[str, T]) -> list[T]:

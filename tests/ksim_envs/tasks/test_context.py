@@ -36,6 +36,11 @@ def test_the_star_stands_for_everything_named_or_not():
     assert arm().joints("*").tolist() == [0, 1], "hinges and slides"
 
 
+def test_a_name_may_hold_brackets():
+    model = Model(mujoco.MjModel.from_xml_string(ARM.format(more="").replace('"hinge"', '"hinge[0]"')))
+    assert model.joints("hinge[0]").tolist() == [1]
+
+
 def test_driven_joints_are_in_the_order_of_the_actuators():
     assert arm().driven_joints().tolist() == [1, 0]
     assert arm().driven_names() == ["hinge", "slide"]

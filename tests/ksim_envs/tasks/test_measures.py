@@ -23,6 +23,7 @@ from ksim_envs.tasks.measures import (
 )
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.rewards import Cost, Scaled
+from ksim_envs.tasks.terminations import Outside
 from ksim_envs.tasks.terms import Remembering
 from tests.ksim_envs.tasks.by_hand import context, first_value, values, view
 
@@ -141,4 +142,4 @@ def test_parts_may_remember_something_themselves():
     assert values(Total(total), states) == [2 + 3, 2 + 3 + 6]  # the inner one is called in the first state too: 1 + 1
     assert values(Error(total, Coordinate(0)), states) == [1, 3]
     assert values(Scaled(2.0, Reduced(total, "sum")), states) == [6, 12]
-    assert values(Cost(2.0, When(Constant(1.0), total)), states) == [-6, -12]
+    assert values(Cost(2.0, When(Outside(Coordinate(0), low=9.0), total)), states) == [-6, -12]

@@ -257,7 +257,7 @@ WITHOUT_EFFECT = [
     (PositionGain(), LEGGED, "PositionGain scales actuator_biasprm, which is zero"),
     (VelocityGain(), LEGGED, "VelocityGain scales actuator_biasprm, which is zero"),
     (TorqueLimit(), LEGGED, "TorqueLimit scales actuator_forcerange, which is zero"),
-    (MassAddition(bodies="foot"), LEGGED, "the lightest body has only 0.3 kg"),
+    (MassAddition(bodies="foot"), LEGGED, "of which 'foot' has only 0.3 kg"),
     (FloorFriction(floor="hull"), LEGGED, "nothing can touch the geom 'hull' with friction"),
     (FloorFriction(), LEGGED.replace("<geom ", '<geom condim="1" '), "nothing can touch the geom 'floor'"),
     (CollisionBody(geoms=("sole", "floor")), LEGGED, "holds a plane, height field or mesh"),
