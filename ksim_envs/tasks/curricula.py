@@ -74,8 +74,11 @@ class Linear:
             InvalidConfigError: one is out of its range.
         """
         check_range("Linear.start", (self.start, 1.0), low=0.0, high=1.0)
-        if self.steps_to_top < 1 or self.delay < 0:
-            raise InvalidConfigError(f"{self}: steps_to_top must be positive, and delay at least 0.")
+        are_numbers = is_number(self.steps_to_top) and is_number(self.delay)
+        if not (are_numbers and 1 <= self.steps_to_top < 2**31 and 0 <= self.delay < 2**31):
+            raise InvalidConfigError(
+                f"{self}: steps_to_top must be positive, and delay at least 0, both whole and below 2**31."
+            )
 
     def init(self) -> Carry:
         """No step done."""

@@ -733,6 +733,9 @@ NUMBERS = {
         "num_levels is 2.5",
         "must be int",
     ),
+    "steps beyond counting": invalid(
+        taught(lambda: curricula.Linear(steps_to_top=10**12)), "steps_to_top=1000000000000", "below 2**31"
+    ),
     "camera that is far": invalid(lambda: {"camera": {"distance": "far"}}, "distance'] is 'far'", "cannot be set"),
     "camera that looks at two numbers": invalid(lambda: {"camera": {"lookat": (1, 2)}}, "is (1, 2)", "cannot be set"),
     "endless episodes": invalid(lambda: {"episode_length": 2**40}, "episode_length is", "positive integer below 2**31"),
