@@ -97,7 +97,12 @@ def check_task(task: str | Task, *, num_envs: int = 16, num_steps: int = 200, se
     watching = replace(built.hardest, metrics={**built.metrics, **watched, ACCELERATION: Field("qacc")})
     core = make_core(watching, num_envs, backend="native")
     record = _run(core, num_steps, seed)
-    halved = replace(watching, frame_skip=2 * built.frame_skip, edits=(*built.edits, _HalfTimestep()))
+    halved = replace(
+        built.hardest,
+        frame_skip=2 * built.frame_skip,
+        edits=(*built.edits, _HalfTimestep()),
+        metrics={ACCELERATION: Field("qacc")},
+    )
     finer = _run(make_core(halved, num_envs, backend="native"), min(num_steps, STEPS_AT_HALF), seed)
     faults = [*_faults(record), *_unstable(record, finer)]
     notes = [
