@@ -7,9 +7,10 @@
     python -m scripts.benchmark_sb3 --report-only      # the report of what is there
 
 Each training is a process of its own, one after the other, for most contestants use all cores. Interrupt it at any
-time: the same command goes on after the last training that ended, also on an equal machine that has a copy of the
-folder (`--out`), where `jobs.jsonl` has a line for each. The report is in the same folder: `report.md`, CSV files and a
-picture for each task. Before a contestant's first training in a task its settings are tried, and the fastest competes.
+time: the same command goes on after the last training that ended, also on another machine with the same versions and a
+copy of the folder (`--out`), where `jobs.jsonl` has a line for each. The report is in the same folder: `report.md`, CSV
+files and a picture for each task; it says which machine did what. Before a contestant's first training in a task its
+settings are tried, and the fastest competes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from agents.run_folder import lock
 from scripts.benchmark_sb3 import jobs, report, results
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.jobs import Job, Row
-from scripts.benchmark_sb3.machine import check_is_equal, conditions, machine
+from scripts.benchmark_sb3.machine import check_versions, conditions, machine
 from scripts.benchmark_sb3.plan import Plan, estimated_s, left_s
 from scripts.benchmark_sb3.results import Results
 from scripts.benchmark_sb3.settings import TASKS
@@ -74,7 +75,7 @@ def run_all(plan: Plan, known: Results, folder: Path, seconds: float) -> int:
     """Run the jobs that are missing and likely to end in time, add their results, and count those that failed."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # which ends the job too
     num_failed, end, facts = 0, time.monotonic() + seconds, machine()
-    check_is_equal(facts, known)
+    check_versions(facts, known)
     with lock(folder):
         for job in plan.jobs(known):
             if job.key in known:

@@ -25,7 +25,6 @@ class Job:
     task: str
     contestant: str
     envs: Envs
-    num_envs: int
     num_threads: int | None
     hyperparameters: Row
     """`Hyperparameters`, or of a preset `PPOConfig`, as JSON has them."""
@@ -34,6 +33,11 @@ class Job:
     num_evaluations: int
     num_episodes: int
     """Of an evaluation; 0 in a trial, which is only timed."""
+
+    @property
+    def num_envs(self) -> int:
+        """All hyperparameters have it."""
+        return self.hyperparameters["num_envs"]
 
     @property
     def key(self) -> str:

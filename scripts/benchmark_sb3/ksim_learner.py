@@ -79,7 +79,6 @@ def config_of(job: Job) -> PPOConfig:
         dataset_size, minibatch_size = known.pop("dataset_size"), known.pop("minibatch_size")
         known |= {
             "dynamics": "gymnasium" if job.envs == "ksim_gymnasium" else "fast",
-            "num_envs": job.num_envs,
             "num_env_states_per_minibatch": minibatch_size,
             "num_minibatches": dataset_size // minibatch_size,
         }

@@ -15,15 +15,18 @@ import mujoco
 from ksim_envs import bench
 from scripts.benchmark_sb3.results import Results
 
-FACTS = ("processor", "cores", "python", "mujoco", "gymnasium", "jax", "jaxlib", "numpy")
+HARDWARE = ("processor", "cores")
+KNOWN_VERSIONS = ("python", "mujoco", "gymnasium", "jax", "jaxlib", "numpy")
+"""Those that `bench.method` tells."""
 PACKAGES = ("torch", "stable-baselines3", "sbx-rl")
+VERSIONS = (*KNOWN_VERSIONS, *PACKAGES)
 
 
 def machine() -> dict[str, str]:
-    """Facts by name; of an equal machine those in `FACTS` and `PACKAGES` are the same."""
+    """Facts by name, those in `HARDWARE` and `VERSIONS` and this package's commit."""
     known = bench.method()
     return {
-        **{name: known[name] for name in FACTS},
+        **{name: known[name] for name in (*HARDWARE, *KNOWN_VERSIONS)},
         **{name: _version(name) for name in PACKAGES},
         "ksim-envs": _commit(),
     }
@@ -55,17 +58,17 @@ def engine_rate(seconds: float = 1.0) -> float:
     return num_steps / passed
 
 
-def check_is_equal(facts: dict[str, str], results: Results) -> None:
-    """Exit if there are results of another machine, or other versions.
+def check_versions(facts: dict[str, str], results: Results) -> None:
+    """Exit if there are results of other versions.
 
     Raises:
         SystemExit: there are.
     """
     for result in results.values():
-        differing = [name for name in (*FACTS, *PACKAGES) if result.machine[name] != facts[name]]
+        differing = [name for name in VERSIONS if result.machine[name] != facts[name]]
         if differing:
             there, here = ({name: known[name] for name in differing} for known in (result.machine, facts))
-            sys.exit(f"The results are those of another machine: there {there}, here {here}. Choose another --out.")
+            sys.exit(f"The results are those of other versions: there {there}, here {here}. Choose another --out.")
 
 
 def _version(package: str) -> str:

@@ -99,14 +99,12 @@ def left_s(plan: Plan, results: Results) -> float:
 
 
 def _trial(task: str, contestant: str, setting: Setting) -> Job:
-    hyperparameters = _hyperparameters(task, contestant, setting)
     return Job(
         task=task,
         contestant=contestant,
         envs=setting.envs,
-        num_envs=hyperparameters["num_envs"],
         num_threads=setting.num_threads,
-        hyperparameters=hyperparameters,
+        hyperparameters=_hyperparameters(task, contestant, setting),
         seed=0,
         env_steps=TRIAL_ENV_STEPS,
         num_evaluations=NUM_TRIAL_MARKS,

@@ -14,8 +14,8 @@ import numpy as np
 
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.figure import draw
-from scripts.benchmark_sb3.jobs import Row
-from scripts.benchmark_sb3.machine import FACTS, PACKAGES
+from scripts.benchmark_sb3.jobs import Job, Row
+from scripts.benchmark_sb3.machine import HARDWARE, VERSIONS
 from scripts.benchmark_sb3.plan import Plan
 from scripts.benchmark_sb3.results import Result, Results
 from scripts.benchmark_sb3.settings import COMMON, TASKS, gymnasium_id
@@ -45,7 +45,9 @@ Returns are those of the policy without noise in Gymnasium's own v5 env, whoever
 from the same first states. Time is wall-clock: set-up, compilation and training, without imports and evaluations.
 Rates of collection and training are those after the first evaluation; the rate of stepping is that of the envs alone
 under random actions, for SB3 and SBX through SB3's vector env, for our PPO in a compiled loop, as it is in training.
-Cells have the mean over the seeds, and in brackets the range; rates and seconds have the median."""
+Cells have the mean over the seeds, and in brackets the range; rates and seconds have the median. A machine may be
+twice as fast today as tomorrow, so where a rate is compared with SB3's, both are first divided by their yardstick: what
+one core did of C MuJoCo just before the training."""
 
 
 def write(plan: Plan, results: Results, folder: Path) -> str:
@@ -53,7 +55,7 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     trainings = plan.trainings(results)
     found = [results[job.key] for job in trainings if job.key in results]
-    missing = [f"{job.task} {job.contestant} seed {job.seed}" for job in trainings if job.key not in results]
+    missing = [f"{job.task} {_name(job)}" for job in trainings if job.key not in results]
     asked = [results[job.key] for job in plan.jobs(results) if job.key in results]
     _write_csv(folder / "returns.csv", [{**_identity(one), **row} for one in found for row in one.evaluations])
     _write_csv(folder / "runs.csv", [_run(one) for one in asked])
@@ -73,7 +75,7 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
             tried = [one for one in asked if one.job.task == task and not one.job.num_episodes]
             lines += [*_section(task, groups, tried, plan.env_steps or TASKS[task].env_steps), ""]
             draw(groups, folder / f"{task}.png", gymnasium_id(task))
-    lines += ["## Machine", "", *_machines(found), ""]
+    lines += ["## Versions", "", *_versions(found), ""]
     text = "\n".join(lines)
     (folder / "report.md").write_text(text, encoding="utf-8")
     return text
@@ -87,10 +89,11 @@ def _section(task: str, groups: Groups, tried: Sequence[Result], budget: int) ->
     """A task's tables."""
     end = max(result.seconds for group in groups.values() for result in group)
     times = [time for time in TIMES if time < end][-4:]
-    reference = _rate(groups[REFERENCE], "training") if REFERENCE in groups else math.nan
+    reference = _relative_rate(groups[REFERENCE]) if REFERENCE in groups else math.nan
     return [
         *(f"## {gymnasium_id(task)}", "", f"![Returns]({task}.png)", ""),
-        *(_speed([result for group in groups.values() for result in group]), ""),
+        *("Steps per second of C MuJoCo on one core, in Gymnasium's Humanoid, just before the trainings:", ""),
+        *(*_yardstick([result for group in groups.values() for result in group]), ""),
         *("Env steps per second:", ""),
         *_table(_rates(name, group, reference) for name, group in groups.items()),
         *(("", "Settings that were tried, in short trainings:", "", *_table(map(_trial, tried))) if tried else ()),
@@ -116,12 +119,20 @@ def _section(task: str, groups: Groups, tried: Sequence[Result], budget: int) ->
     ]
 
 
-def _speed(found: Sequence[Result]) -> str:
-    """How fast the machine was, which decides what its seconds and rates are worth."""
-    rates = [result.engine_rate for result in found]
-    return (
-        f"Before each of these trainings one core did {min(rates):,.0f} to {max(rates):,.0f} steps of C MuJoCo a "
-        f"second in Gymnasium's Humanoid, {np.median(rates):,.0f} in the median."
+def _yardstick(found: Sequence[Result]) -> list[str]:
+    """How fast each machine was, which decides what its seconds and rates are worth."""
+    by_machine: Groups = {}
+    for one in found:
+        by_machine.setdefault(", ".join(f"{name} {one.machine[name]}" for name in HARDWARE), []).append(one)
+    return _table(
+        {
+            "machine": machine,
+            "trainings": "all" if len(group) == len(found) else ", ".join(_name(one.job) for one in group),
+            "from": f"{min(one.engine_rate for one in group):,.0f}",
+            "median": f"{np.median([one.engine_rate for one in group]):,.0f}",
+            "to": f"{max(one.engine_rate for one in group):,.0f}",
+        }
+        for machine, group in by_machine.items()
     )
 
 
@@ -134,7 +145,7 @@ def _rates(name: str, group: Sequence[Result], reference: float) -> Row:
         "envs": f"{job.num_envs} ({job.envs})",
         "torch threads": job.num_threads or "",
         **{part: f"{_rate(group, part):,.0f}" for part in ("stepping", "collection", "training")},
-        "training, SB3 = 1": _number(_rate(group, "training") / reference, ".2f"),
+        "training, SB3 = 1": _number(_relative_rate(group) / reference, ".2f"),
         "env steps": f"{group[0].evaluations[-1]['env_steps']:,}",
         "seconds": f"{np.median([one.seconds for one in group]):,.0f}",
     }
@@ -154,6 +165,11 @@ def _trial(result: Result) -> Row:
 def _rate(group: Sequence[Result], part: str) -> float:
     """The median over the seeds."""
     return float(np.median([one.rates()[part] for one in group]))
+
+
+def _relative_rate(group: Sequence[Result]) -> float:
+    """Of training, in units of the yardstick; the median over the seeds."""
+    return float(np.median([one.rates()["training"] / one.engine_rate for one in group]))
 
 
 def _first(group: Sequence[Result], level: float) -> str:
@@ -179,11 +195,11 @@ def _number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "–"
 
 
-def _machines(found: Sequence[Result]) -> list[str]:
-    """The machine and versions that the numbers are from, and what else kept it busy."""
+def _versions(found: Sequence[Result]) -> list[str]:
+    """The versions that the numbers are from, and what else kept the machine busy."""
     lines: list[str] = []
     if found:
-        lines += ["; ".join(f"{name} {found[0].machine[name]}" for name in (*FACTS, *PACKAGES)) + ".", ""]
+        lines += ["; ".join(f"{name} {found[0].machine[name]}" for name in VERSIONS) + ".", ""]
         commits = dict.fromkeys(one.machine["ksim-envs"] for one in found)
         lines += [f"ksim-envs at {', '.join(commits)}."]
     others = [one.cores_of_others for one in found if one.cores_of_others is not None]
@@ -191,6 +207,10 @@ def _machines(found: Sequence[Result]) -> list[str]:
         middle, most = np.median(others), max(others)
         lines += [f"Other processes kept {middle:.2f} cores busy in the median training, {most:.2f} at most."]
     return lines
+
+
+def _name(job: Job) -> str:
+    return f"{job.contestant} seed {job.seed}"
 
 
 def _identity(result: Result) -> Row:
