@@ -6,6 +6,7 @@ calls it; below it are the task (named terms, for one env) and the physics backe
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
-from ksim_envs.errors import ForkedProcessError, InvalidActionError, InvalidConfigError
+from ksim_envs.errors import ForkedProcessError, InvalidActionError, InvalidConfigError, unknown_name
 from ksim_envs.guard import Fault
 from ksim_envs.physics import (
     check_device,
@@ -35,21 +36,16 @@ from ksim_envs.physics.backend import Backend
 from ksim_envs.programs import Programs
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
 from ksim_envs.tasks.context import OWN_FIELDS, Context, Model
-from ksim_envs.tasks.evaluation import (
-    Controls,
-    Evaluation,
-    action_bounds,
-    begin,
-    control,
-    draw_start,
-    evaluate,
-    find_reads,
-    slices,
-)
+from ksim_envs.tasks.evaluation import Controls, TermValues, begin, control, draw_start, evaluate
 from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Drive
+from ksim_envs.tasks.tracing import action_bounds, find_reads, slices
 from ksim_envs.types import RESET_ALL, Autoreset, Device, EnvState, Info, StepResult, View
+from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
+
+EPISODE_FIELDS = ("step_E", "return_E", "needs_reset_E", "terminated_E", "diverged_E")
+"""Fields of a state that are zero when an episode begins."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,14 +93,12 @@ class Core:
             (E,) typed keys, for `reset`.
         """
         with jax.default_device(self.backend.device):
-            return jax.vmap(jax.random.fold_in, (None, 0))(root_key(seed), jnp.arange(self.num_envs))
+            return jax.vmap(jax.random.fold_in, (None, 0))(root_keys([seed])[0], jnp.arange(self.num_envs))
 
     def keys_of(self, seeds: Sequence[int]) -> Key[Array, "E"]:
         """One key for each env from a seed of its own: that of env 0 under `keys(seed)`."""
-        words = np.array([(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds], np.uint32)
         with jax.default_device(self.backend.device):
-            keys_E = jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
-            return jax.vmap(jax.random.fold_in, (0, None))(keys_E, 0)
+            return jax.vmap(jax.random.fold_in, (0, None))(root_keys(seeds), 0)
 
     def reset(self, key_E: Key[Array, "E"], start: dict[str, Array] | None = None) -> EnvState:
         """Begin an episode in every row.
@@ -238,13 +232,14 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
-    def staggered(self, state: EnvState, episode_length: int | Array) -> Array:
+    def staggered(self, state: EnvState, episode_length: int | Array, last_E: int | Array = 1) -> Array:
         """(E,) control steps for `step` to truncate at, such that time limits do not all come at once.
 
-        Row i's first episode since its seeding may last a share of i + 1 in E, at most; later ones the whole length.
+        Row i's episodes up to that of number `last_E` since its seeding may last a share of i + 1 in E, at most; later
+        ones the whole length.
         """
         first_E = jnp.ceil(jnp.arange(1, self.num_envs + 1) * (episode_length / self.num_envs)).astype(jnp.int32)
-        return jnp.where(state.episode_E <= 1, jnp.clip(first_E, 1, episode_length), episode_length)
+        return jnp.where(state.episode_E <= last_E, jnp.clip(first_E, 1, episode_length), episode_length)
 
     def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[ArrayLike, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""
@@ -261,12 +256,35 @@ class Core:
         return Programs(self)
 
     @cached_property
+    def shapes(self) -> EnvState:
+        """Shapes and dtypes of a state."""
+        return jax.eval_shape(lambda: self.unreset_state(self.keys(0)))
+
+    @property
     def num_observations(self) -> int:
         """Length of one env's observation."""
-        return jax.eval_shape(lambda: self.unreset_state(self.keys(0))).obs_EL.shape[1]
+        return self.shapes.obs_EL.shape[1]
 
-    def info(self, state: EnvState, rewards: dict[str, Array], diverged_E: Bool[Array, "E"]) -> Info:
-        """The `info` of a step: metrics and reward terms by name, and the episode so far. Leaves have length E."""
+    def num_privileged(self, names: Sequence[str]) -> int:
+        """How many numbers of one env these metrics are, which a critic sees behind the observation.
+
+        Raises:
+            UnknownNameError: the task has no such metric; what it declares as privileged is one of that name.
+        """
+        for name in names:
+            if name not in self.shapes.metrics:
+                raise unknown_name("metric of the task", name, self.shapes.metrics)
+        return sum(math.prod(self.shapes.metrics[name].shape[1:]) for name in names)
+
+    def info(
+        self, state: EnvState, rewards: dict[str, Array] | None = None, diverged_E: Bool[Array, "E"] | None = None
+    ) -> Info:
+        """The `info` of a step: metrics, commands and reward terms by name, the curriculum's level, the episode so far.
+
+        Leaves have length E. Without rewards and divergences they are zero, as after a reset.
+        """
+        if rewards is None:
+            rewards = dict.fromkeys(self.task.rewards, jnp.zeros_like(state.return_E))
         level = {"curriculum_level": self._level(state)} if self.task.curriculum else {}
         return {
             **state.metrics,
@@ -275,8 +293,19 @@ class Core:
             **rewards,
             "episode_return": state.return_E,
             "episode_length": state.step_E,
-            "diverged": diverged_E,
+            "diverged": jnp.zeros_like(state.diverged_E) if diverged_E is None else diverged_E,
         }
+
+    def first_state(self, row: EnvState) -> tuple[Array, Array, dict[str, Array]]:
+        """What an episode of one row begins with: qpos (nq,) and qvel (nv,), as encoded by `backend.exact`, and fields.
+
+        Args:
+            row: its `episode_E` is that of the episode; it needs neither `physics` nor `carry`.
+        """
+        qpos = self.backend.nominal("qpos0")
+        key = episode_key(row.key_E, row.episode_E)
+        ctx = self._context(key, replace(row, model_fields=self._nominal_fields()), self._no_actions(1)[0])
+        return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
 
     def unreset_state(self, key_E: Key[Array, "E"]) -> EnvState:
         """A state in which every row still waits for its first reset."""
@@ -315,15 +344,14 @@ class Core:
         bounded_EA = jnp.clip(jnp.where(finite_E[:, None], action_EA, 0.0), low, high)
         return bounded_EA, guard.fault_if(~finite_E, Fault.ACTION)
 
-    def _evaluate(self, state: EnvState, action_EA: Array) -> Evaluation:
+    def _evaluate(self, state: EnvState, action_EA: Array) -> TermValues:
         return self._vmapped(evaluate, state, action_EA, self._chunk)
 
     def _vmapped(self, function: Any, state: EnvState, action_EA: Array, chunk: int | None) -> Any:
         """`function(task, view, ctx, carry)` of every row, so many at a time."""
 
         def one(row: EnvState, action: Array) -> Any:
-            key = jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)
-            return function(self.task, row.physics.view, self._context(key, row, action), row.carry)
+            return function(self.task, row.physics.view, self._context(step_key(row), row, action), row.carry)
 
         rows = replace(state, fault_count_EC=None, obs_EL=None, metrics={})
         return map_rows(one, rows, action_EA, chunk=chunk)
@@ -345,7 +373,7 @@ class Core:
         )
 
     @staticmethod
-    def _begin(task: Task, view: View, ctx: Context, carry: Any) -> Evaluation:
+    def _begin(task: Task, view: View, ctx: Context, carry: Any) -> TermValues:
         return begin(task, view, ctx)
 
     def _level(self, state: EnvState) -> Array:
@@ -368,8 +396,7 @@ class Core:
             return rows.curriculum
 
         def one(row: EnvState) -> Any:
-            key = jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)
-            ctx = self._context(key, row, self._no_actions(1)[0]).stream("curriculum")
+            ctx = self._context(step_key(row), row, self._no_actions(1)[0]).stream("curriculum")
             return curriculum(row.curriculum, row.physics.view, ctx)
 
         slim = replace(rows, fault_count_EC=None, obs_EL=None, metrics={}, carry={})
@@ -390,11 +417,9 @@ class Core:
             old,
             curriculum=self._learnt(old),
             episode_E=old.episode_E + 1,
-            step_E=jnp.zeros_like(old.step_E),
-            terminated_E=jnp.zeros_like(old.terminated_E),
-            diverged_E=jnp.zeros_like(old.diverged_E),
+            **{name: jnp.zeros_like(getattr(old, name)) for name in EPISODE_FIELDS},
         )
-        qpos_RL, qvel_RL, fields_RL = jax.vmap(self._draw)(replace(begun, physics=None, carry={}))
+        qpos_RL, qvel_RL, fields_RL = jax.vmap(self.first_state)(replace(begun, physics=None, carry={}))
         given = rows_of(start)
         model_fields = write(state.model_fields, fields_RL)
         physics = self.backend.reset_rows(
@@ -408,13 +433,10 @@ class Core:
             state,
             physics=physics,
             model_fields=model_fields,
-            episode_E=write(state.episode_E, begun.episode_E),
-            step_E=write(state.step_E, begun.step_E),
-            return_E=state.return_E.at[rows_R].set(0.0, mode="drop"),
-            needs_reset_E=state.needs_reset_E.at[rows_R].set(False, mode="drop"),
-            terminated_E=write(state.terminated_E, begun.terminated_E),
-            diverged_E=write(state.diverged_E, begun.diverged_E),
-            curriculum=write(state.curriculum, begun.curriculum),
+            **{
+                name: write(getattr(state, name), getattr(begun, name))
+                for name in (*EPISODE_FIELDS, "episode_E", "curriculum")
+            },
         )
         rows = rows_of(fresh)
         terms = self._vmapped(self._begin, rows, self._no_actions(len(rows_R)), chunk=None)
@@ -429,13 +451,6 @@ class Core:
             commands=write(state.commands, terms.commands),
             carry=write(state.carry, terms.carry),
         )
-
-    def _draw(self, row: EnvState) -> tuple[Array, Array, dict[str, Array]]:
-        """The first qpos, qvel and model fields of one row's episode."""
-        qpos = self.backend.nominal("qpos0")
-        key = episode_key(row.key_E, row.episode_E)
-        ctx = self._context(key, replace(row, model_fields=self._nominal_fields()), self._no_actions(1)[0])
-        return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
 
     @property
     def _chunk(self) -> int | None:
@@ -482,6 +497,9 @@ def make_core(
         KsimError: a name does not exist or a value is not allowed.
     """
     _refuse_after_fork()
+    num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
+    if num_threads is not None:
+        num_threads = positive_integer("num_threads", num_threads)
     backend = choose_backend(backend)
     check_dynamics(dynamics)
     recipe = (task, num_envs, backend, dynamics, num_threads, None if device is None else check_device(device))
@@ -531,12 +549,17 @@ _alive: WeakValueDictionary[tuple[Any, ...], Core] = WeakValueDictionary()
 """Cores in use. A core is a pure function, so equal envs can share one (on native their steps then take turns)."""
 
 
-def root_key(seed: int) -> Array:
-    """The typed key of a seed in [0, 2**64); equal to `jax.random.key(seed)` wherever that accepts it."""
-    words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
-    return jax.random.wrap_key_data(words, impl="threefry2x32")  # pyright: ignore[reportArgumentType] (takes NumPy too)
+def root_keys(seeds: Sequence[int]) -> Array:
+    """(n,) typed keys of seeds in [0, 2**64); equal to `jax.random.key(seed)` wherever that accepts it."""
+    words = np.array([(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds], np.uint32)
+    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
 
 
 def episode_key(key: Array, episode: Array) -> Array:
     """The key of one episode of a row."""
     return jax.random.fold_in(key, episode)
+
+
+def step_key(row: EnvState) -> Array:
+    """The key of the present step of a row."""
+    return jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)

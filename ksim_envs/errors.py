@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import gymnasium as gym
 
@@ -32,6 +33,10 @@ class UnknownNameError(KsimError, ValueError):
     """A name (id, backend, keyword, body, sensor, ...) does not exist; the message lists near misses."""
 
 
+class UnknownKeywordError(UnknownNameError, TypeError):
+    """An argument's name does not exist; a `TypeError` too, as libraries expect that try one and go on without."""
+
+
 class ResetNeededError(KsimError, gym.error.ResetNeeded):
     """`step` was called before `reset`, or on a row whose episode has ended without auto-reset."""
 
@@ -56,6 +61,17 @@ class ConformanceError(KsimError, AssertionError):
     """A vector env breaks its contract; the message lists every fault found."""
 
 
+def check_name(kind: str, name: Any, known: Iterable[str]) -> str:
+    """The name, which must be one of the known ones.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    if not isinstance(name, str) or name not in (known := tuple(known)):
+        raise unknown_name(kind, str(name), known)
+    return name
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], note: str = "") -> UnknownNameError:
     """The error for a name that does not exist, with near misses first and all known names after.
 
@@ -68,8 +84,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str], note: str = "") -> 
     Returns:
         The exception, to be raised by the caller.
     """
+    note = f" {note}" if note else ""
+    return UnknownNameError(f"There is no {kind} {name!r}.{note}{_hint(name, known)}")
+
+
+def unknown_keyword(callee: str, name: str, known: Iterable[str]) -> UnknownKeywordError:
+    """The error for an argument's name that does not exist, in Python's own words."""
+    return UnknownKeywordError(f"{callee} got an unexpected keyword argument {name!r}.{_hint(name, known)}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    note = f" {note}" if note else ""
-    return UnknownNameError(f"There is no {kind} {name!r}.{note}{hint} Known: {', '.join(known) or 'none'}.")
+    return f"{hint} Known: {', '.join(known) or 'none'}."

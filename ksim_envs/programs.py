@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -28,16 +27,15 @@ class Programs:
         self._core = core = replace(core, backend=core.backend.traced_once())
 
         def step(
-            state: EnvState, action_EA: Array, autoreset: Array, limit: Array, staggers: Array
+            state: EnvState, action_EA: Array, autoreset: Array, limit: Array, staggered_E: Array
         ) -> tuple[EnvState, StepResult]:
-            limit_E = jnp.where(staggers, core.staggered(state, limit), limit)
-            return core.step(state, action_EA, autoreset, limit_E)
+            return core.step(state, action_EA, autoreset, core.staggered(state, limit, staggered_E))
 
         def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
             state = core.reset_rows(state, mask_E, start)
-            no_rewards = {name: jnp.zeros(core.num_envs, jnp.float32) for name in core.task.rewards}
-            return state, (state.obs_EL, core.info(state, no_rewards, jnp.zeros(core.num_envs, bool)))
+            return state, (state.obs_EL, core.info(state))
 
+        self._no_episodes_E = jax.device_put(np.zeros(core.num_envs, np.int32), core.backend.device)
         self._step, self._reset = jax.jit(step, donate_argnums=0), jax.jit(reset, donate_argnums=0)
 
     def step(
@@ -47,11 +45,12 @@ class Programs:
         autoreset: int = Autoreset.SAME_STEP,
         episode_length: int | None = None,
         *,
-        staggers: bool = False,
+        staggered_E: Array | None = None,
     ) -> tuple[EnvState, StepResult]:
-        """`Core.step`; with `staggers`, first episodes are staggered (`Core.staggered`)."""
+        """`Core.step`, with the time limits of episodes up to those of number `staggered_E` staggered."""
         limit = self._core.task.episode_length if episode_length is None else episode_length
-        return self._step(state, action_EA, np.int32(autoreset), np.int32(limit), np.bool_(staggers))
+        staggered_E = self._no_episodes_E if staggered_E is None else staggered_E
+        return self._step(state, action_EA, np.int32(autoreset), np.int32(limit), staggered_E)
 
     def reset(
         self, state: EnvState, mask_E: np.ndarray, start: dict[str, Array] | None = None

@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from ksim_envs.core import Core, episode_key, make_core
+from ksim_envs.core import Core, make_core
 from ksim_envs.guard import Fault
 from ksim_envs.registration import get_task
 from ksim_envs.tasks.checks import parts
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.evaluation import blank_context, draw_start
 from ksim_envs.tasks.observations import Field
 from ksim_envs.tasks.scales import AfterStart, Ramp
 from ksim_envs.tasks.task import Task
@@ -260,14 +259,10 @@ def _starts(core: Core) -> Iterator[str]:
 
 def _drawn(core: Core, task: Task) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """qpos, qvel and model fields that the first episodes begin with."""
-    model = core.backend.model
-    ctx = replace(blank_context(task, model), level=jnp.ones(()))
-
-    def draw(key: Any) -> Any:
-        qpos, qvel = jnp.asarray(model.qpos0, jnp.float32), jnp.zeros(model.nv)
-        return draw_start(task, qpos, qvel, replace(ctx, key=episode_key(key, jnp.ones((), int))))
-
-    return jax.device_get(jax.vmap(draw)(core.keys(0)))
+    core = replace(core, task=task)
+    state = core.unreset_state(core.keys(0))
+    first = replace(state, physics=None, carry={}, episode_E=state.episode_E + 1)
+    return jax.device_get(jax.vmap(core.first_state)(first))
 
 
 def _mjx(model: mujoco.MjModel) -> Iterator[str]:

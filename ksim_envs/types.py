@@ -1,7 +1,8 @@
 """The data that flows through one step, every field with its axes, unit and frame.
 
-Axis suffixes: `E` envs, `S` physics substeps, `R` rows chosen for a reset, `L` a leaf's own axes. A view without suffix
-is that of one env: terms never see `E`.
+Axis suffixes here and elsewhere, in memory order: `T` steps of a rollout, `E` envs, `R` rows chosen for a reset, `S`
+physics substeps, `A` actions, `C` kinds of fault, `L` a leaf's own axes. A view without suffix is that of one env:
+terms never see `E`.
 """
 
 from __future__ import annotations
@@ -126,6 +127,6 @@ class StepResult:
     reward_E: Array  # (E,), float32, finite
     terminated_E: Array  # (E,), bool
     truncated_E: Array  # (E,), bool: the time limit, a truncation of the task, or the physics diverged
-    info: Info  # (E, ...): metrics, reward terms, episode_return, episode_length, diverged
+    info: Info  # (E, ...), what `Core.info` says, after any reset
     final_obs_EL: Array  # (E, num_obs): the observation before any reset; the episode's last one where it ended
-    final_info: Info  # like info, before any reset
+    final_info: Info  # the same before any reset

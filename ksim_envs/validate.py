@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -39,13 +39,6 @@ def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InvalidConfigError(f"{name} is {value!r}; it must be True or False.")
     return bool(value)
-
-
-def choice(kind: str, value: Any, known: Iterable[str]) -> str:
-    """The value, which must be one of the known names."""
-    if not isinstance(value, str) or value not in (known := tuple(known)):
-        raise unknown_name(kind, str(value), known)
-    return value
 
 
 def episode_steps(value: Any, num_envs: int, episode_length: int) -> np.ndarray:
@@ -200,7 +193,7 @@ def _array(name: str, value: Any, error: type[Exception]) -> np.ndarray:
         raise error(f"{name} is a {type(value).__name__} that NumPy cannot read: {reason}") from reason
 
 
-def none_waits(needs_reset: np.ndarray) -> None:
+def refuse_ended(needs_reset: np.ndarray) -> None:
     """Refuse to step where an episode has ended and auto-reset is off."""
     if needs_reset.any():
         rows = np.flatnonzero(needs_reset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +17,6 @@ from agents.ppo.loss import Minibatch, masked_mean, ppo_loss
 from agents.ppo.networks import ActorCritic
 from agents.ppo.rollout import Actors, Trajectory, begin, collect
 from ksim_envs import Core
-from ksim_envs.errors import unknown_name
 from ksim_envs.moments import Moments
 
 Metrics = dict[str, Array]
@@ -52,7 +50,7 @@ def optimizer(config: PPOConfig) -> Any:
 def init(core: Core, config: PPOConfig, key: Key[Array, ""]) -> TrainState:
     """The beginning of a run: new networks, reset envs, nothing learned."""
     env_key, model_key, key = jax.random.split(key, 3)
-    num_privileged = count_privileged(core, config)
+    num_privileged = core.num_privileged(config.privileged)
     model = ActorCritic(core.num_observations, num_privileged, core.num_actions, config, model_key)
     return TrainState(
         model=model,
@@ -64,19 +62,6 @@ def init(core: Core, config: PPOConfig, key: Key[Array, ""]) -> TrainState:
         iteration=jnp.zeros((), jnp.int32),
         num_skipped_updates=jnp.zeros((), jnp.int32),
     )
-
-
-def count_privileged(core: Core, config: PPOConfig) -> int:
-    """Numbers that only the critic sees.
-
-    Raises:
-        UnknownNameError: the task has no such metric.
-    """
-    metrics = jax.eval_shape(lambda: core.unreset_state(core.keys(0))).metrics
-    for name in config.privileged:
-        if name not in metrics:
-            raise unknown_name("metric of the task", name, metrics)
-    return sum(math.prod(metrics[name].shape[1:]) for name in config.privileged)
 
 
 def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainState, Trajectory]:

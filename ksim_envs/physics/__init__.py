@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import mujoco
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.physics.backend import Backend
 from ksim_envs.physics.model import check_dynamics, check_per_env, load_model, needs_derived_constants
 from ksim_envs.types import Device
@@ -34,9 +34,7 @@ def choose_backend(name: str) -> str:
     """
     if name == "auto":
         return "native" if jax.default_backend() == "cpu" else "mjx"
-    if not isinstance(name, str) or name not in BACKENDS:
-        raise unknown_name("backend", str(name), ("auto", *BACKENDS))
-    return name
+    return check_name("backend", name, ("auto", *BACKENDS))
 
 
 def check_device(device: Device) -> Device:

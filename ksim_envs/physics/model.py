@@ -14,7 +14,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name, unknown_name
 from ksim_envs.physics.model_files import check_files, read_xml
 
 DYNAMICS = ("fast", "gymnasium")
@@ -109,8 +109,7 @@ def max_contact_points(model: mujoco.MjModel) -> int:
 
 def check_dynamics(name: str) -> None:
     """Refuse dynamics that do not exist."""
-    if not isinstance(name, str) or name not in DYNAMICS:
-        raise unknown_name("dynamics", str(name), DYNAMICS)
+    check_name("dynamics", name, DYNAMICS)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 from jax import export
 
-from ksim_envs import guard, runtime, types
+from ksim_envs import guard, program_cache, runtime, types
 from ksim_envs.types import PhysicsState, Push, View
 
 with runtime.quiet_import():
@@ -92,9 +92,9 @@ def fingerprint(model: mujoco.MjModel, *settings: Any) -> str:
 
 def _path(name: str) -> Path | None:
     """Where a program is kept; None where none is. Without `flatbuffers` JAX cannot write them."""
-    folder = runtime.cache_dir()
+    folder = program_cache.location()
     is_local = folder is not None and ":" not in folder.parts[0].removeprefix(folder.drive)  # not a bucket's address
-    return folder / f"{name}{runtime.TRACED_SUFFIX}" if folder and is_local and find_spec("flatbuffers") else None
+    return folder / f"{name}{program_cache.TRACED_SUFFIX}" if folder and is_local and find_spec("flatbuffers") else None
 
 
 def _load(name: str) -> export.Exported | None:
@@ -114,7 +114,7 @@ def _store(name: str, program: export.Exported) -> None:
     if path is None:
         return
     content = bytes(program.serialize())
-    scratch = path.with_name(f"{uuid.uuid4().hex}{runtime.TRACED_SUFFIX}")
+    scratch = path.with_name(f"{uuid.uuid4().hex}{program_cache.TRACED_SUFFIX}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:

@@ -26,8 +26,9 @@ from jax import Array
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model, assigned
 from ksim_envs.tasks.motors import Gains, Motor, Servo, torque_limits
+from ksim_envs.tasks.numbers import check_positive, is_number
 from ksim_envs.tasks.randomizers import ActionLatency
-from ksim_envs.tasks.scales import Scale, check_scale, ends, is_number, scale_at
+from ksim_envs.tasks.scales import Scale, check_scale, ends, scale_at
 from ksim_envs.tasks.targets import AroundPose, Bounds, Targets, measured_velocities
 from ksim_envs.tasks.terms import Actuator, Carry, Drive, call, init
 from ksim_envs.types import View
@@ -50,13 +51,7 @@ class Torque:
     fields = ()
 
     def __post_init__(self) -> None:
-        """Check the scale.
-
-        Raises:
-            InvalidConfigError: it is not positive and finite.
-        """
-        if not (is_number(self.scale) and self.scale > 0):
-            raise InvalidConfigError(f"Torque.scale is {self.scale!r}; it must be positive and finite.")
+        check_positive("Torque", scale=self.scale)
 
     def bounds(self, model: Model) -> Bounds:
         """The control ranges divided by the scale."""
@@ -152,7 +147,6 @@ class Noisy(_Around):
     bias: Scale = 0.0
 
     def __post_init__(self) -> None:
-        """Check the scales."""
         check_scale("Noisy", self.noise)
         check_scale("Noisy", self.bias)
 
@@ -184,7 +178,6 @@ class TorqueNoise(_Around):
     own_fields: ClassVar[tuple[str, ...]] = ("actuator_biasprm",)
 
     def __post_init__(self) -> None:
-        """Check the scales."""
         check_scale("TorqueNoise", self.noise)
         check_scale("TorqueNoise", self.bias)
 
@@ -226,11 +219,6 @@ class SpeedLimited(_Around):
     own_fields: ClassVar[tuple[str, ...]] = ("actuator_forcerange",)
 
     def __post_init__(self) -> None:
-        """Check the motors.
-
-        Raises:
-            InvalidConfigError: one of them is a servo.
-        """
         table = self.motors if isinstance(self.motors, Mapping) else {}
         if servos := [joints for joints, motor in table.items() if isinstance(motor, Servo)]:
             raise InvalidConfigError(
@@ -279,11 +267,6 @@ class DelayedControl(_Around):
     """In [0, 1]."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is out of its range.
-        """
         check_scale("DelayedControl.drop", self.drop)
         if not (is_number(self.longest) and self.longest >= 0 and max(ends(self.drop)) <= 1):
             raise InvalidConfigError(f"{self}: longest must be finite and at least 0, and drop in [0, 1].")

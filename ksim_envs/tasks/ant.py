@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ksim_envs.tasks.observations import BodyVelocity, Coordinate, DistanceFromOrigin, Field
+from ksim_envs.tasks.observations import Coordinate, DistanceFromOrigin, Field, MeanBodyVelocity
 from ksim_envs.tasks.resets import NormalVelocity, UniformPosition
 from ksim_envs.tasks.rewards import ActionCost, Alive, ContactCost, Scaled
 from ksim_envs.tasks.task import Task
@@ -18,7 +18,7 @@ ANT = Task(
         "cfrc_ext": Field("cfrc_ext", start=1, limit=1.0),
     },
     rewards={
-        "reward_forward": Scaled(1.0, BodyVelocity("torso", axis=0)),
+        "reward_forward": Scaled(1.0, MeanBodyVelocity("torso", axis=0)),
         "reward_survive": Alive(1.0),
         "reward_ctrl": ActionCost(0.5),
         "reward_contact": ContactCost(5e-4, limit=1.0),
@@ -29,8 +29,8 @@ ANT = Task(
         "x_position": Coordinate(0),
         "y_position": Coordinate(1),
         "distance_from_origin": DistanceFromOrigin(),
-        "x_velocity": BodyVelocity("torso", axis=0),
-        "y_velocity": BodyVelocity("torso", axis=1),
+        "x_velocity": MeanBodyVelocity("torso", axis=0),
+        "y_velocity": MeanBodyVelocity("torso", axis=1),
     },
     camera={"trackbodyid": 1, "distance": 4.0},
 )

@@ -17,7 +17,7 @@ from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.rotations import Frame, Quaternion, along, axis_indices, change_frame, check_frame
-from ksim_envs.tasks.terms import Quantity, Wrapper
+from ksim_envs.tasks.terms import Modifier, Quantity
 from ksim_envs.types import View
 
 
@@ -139,7 +139,7 @@ class BaseAngularAcceleration:
 
 
 @dataclass(frozen=True)
-class ProjectedGravity(Wrapper):
+class ProjectedGravity(Modifier):
     """Direction of gravity in the frame of an orientation: (0, 0, -1) for an upright one, a unit vector.
 
     With `Sensor` it is that of an IMU with a `framequat` sensor; `Tilted` and `Smoothed` around it make the IMU crooked
@@ -161,7 +161,7 @@ class ProjectedGravity(Wrapper):
 
 
 @dataclass(frozen=True)
-class Inclination(Wrapper):
+class Inclination(Modifier):
     """Angle between the z axis of an orientation and the world's, in rad: 0 upright, pi upside down.
 
     ksim: NotUprightTermination
@@ -177,7 +177,7 @@ class Inclination(Wrapper):
 
 
 @dataclass(frozen=True)
-class RollPitchYaw(Wrapper):
+class RollPitchYaw(Modifier):
     """Those of an orientation that `axes` name (x, y, z), in rad: the turns about z, then y, then x that make it up.
 
     Roll is `atan2(2 (w x + y z), 1 - 2 (x^2 + y^2))` and yaw `atan2(2 (w z + x y), 1 - 2 (y^2 + z^2))`, in [-pi, pi];

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.rotations import Frame, change_frame, check_frame
@@ -111,8 +111,8 @@ class BodyVelocities:
     part: str | None = None
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise unknown_name("part of a velocity", str(self.part), [part for part in PARTS if part])
+        if self.part is not None:
+            check_name("part of a velocity", self.part, [part for part in PARTS if part])
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "bodies any"]:
         """(num_bodies, 6), rotation first; (num_bodies, 3) of a part."""
@@ -121,6 +121,23 @@ class BodyVelocities:
         angular, linear = view.cvel[bodies, :3], view.cvel[bodies, 3:]
         velocity = jnp.concatenate([angular, linear + jnp.cross(angular, view.xpos[bodies] - center)], axis=-1)
         return velocity[:, PARTS[self.part]]
+
+
+@dataclass(frozen=True)
+class MeanBodyVelocities:
+    """Mean velocity of bodies' frames over the control step in the world, in m/s, one substep behind.
+
+    ksim measures how speeds change; a `Difference` of this also sees turns.
+
+    ksim: LinkAcceleration, LinkJerk
+    """
+
+    bodies: Names = "*"
+
+    def __call__(self, view: View, ctx: Context) -> Float[Array, "bodies 3"]:
+        """One for each body; the world, which a `*` stands for too, is left out."""
+        chosen = ctx.model.bodies(self.bodies)
+        return view.xpos_change[chosen[chosen > 0]] / ctx.dt
 
 
 def _check_origin(origin: str | None, frame: Frame) -> None:

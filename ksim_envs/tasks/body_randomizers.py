@@ -181,7 +181,6 @@ class SiteAlignment:
     fields = ("site_pos", "site_quat")
 
     def __post_init__(self) -> None:
-        """Check the deviations."""
         for scale in (self.tilt, self.yaw, self.shift):
             check_scale("SiteAlignment", scale)
 
@@ -217,7 +216,6 @@ class CollisionBody(Factor):
     fields = ("geom_size", "geom_pos")
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_scale("CollisionBody.shift", self.shift)
 

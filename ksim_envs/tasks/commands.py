@@ -7,7 +7,6 @@ of ranges may follow the curriculum.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,8 +21,9 @@ from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks import scales
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.measures import check_shapes
+from ksim_envs.tasks.numbers import check_interval, check_probabilities, is_number
 from ksim_envs.tasks.randomness import uniform
-from ksim_envs.tasks.scales import Scale, check_scale, is_number, scale_at
+from ksim_envs.tasks.scales import Scale, check_probability, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry, Command, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -263,7 +263,7 @@ class Held:
         if self.interval:
             left = left - 1
             changes |= left <= 0
-            left = jnp.where(changes, steps_in(self.interval, ctx.stream("interval")), left)
+            left = jnp.where(changes, whole_steps(self.interval, ctx.stream("interval")), left)
         drawn = jnp.asarray(self.draw(view, ctx.stream("draw")), jnp.float32)
         drawn = jnp.where(happens(self.zero_probability, ctx.stream("zero")), 0.0, drawn)
         value = jnp.where(changes, drawn, value)
@@ -277,7 +277,7 @@ def happens(probability: Scale, ctx: Context) -> Array:
     return jax.random.bernoulli(ctx.key, scale_at(probability, ctx.level))
 
 
-def steps_in(interval: tuple[float, float], ctx: Context) -> Array:
+def whole_steps(interval: tuple[float, float], ctx: Context) -> Array:
     """A number of control steps, at least 1, whose time is uniform in a range in s."""
     time = uniform(ctx.key, (), *interval)
     return jnp.maximum(jnp.round(time / ctx.dt).astype(jnp.int32), 1)
@@ -321,39 +321,3 @@ class Approached(Remembering):
         reach = jnp.where(ctx.step > 0, scale_at(self.rate, ctx.level) * ctx.dt, 0.0)
         memory = memory + way * jnp.minimum(1.0, reach / jnp.maximum(length, 1e-9))
         return memory, memory
-
-
-def check_probability(what: str, scale: Scale) -> None:
-    """Refuse a probability that is not in [0, 1] at every level.
-
-    Raises:
-        InvalidConfigError: it is not; the message begins with `what`.
-    """
-    if not all(is_number(end) and 0 <= end <= 1 for end in scales.ends(scale)):
-        raise InvalidConfigError(f"{what} is {scale}; a probability must be in [0, 1].")
-
-
-def check_probabilities(what: str, probabilities: tuple[float, ...], count: int) -> None:
-    """Refuse probabilities that are not one for each of `count` choices, or do not add up to 1.
-
-    Raises:
-        InvalidConfigError: what is wrong; the message begins with `what`.
-    """
-    if not count:
-        raise InvalidConfigError(f"{what} has nothing to choose from; give at least one.")
-    are_some = len(probabilities) == count and all(is_number(each) and each >= 0 for each in probabilities)
-    if not (are_some and math.isclose(sum(probabilities), 1.0, abs_tol=1e-6)):
-        raise InvalidConfigError(
-            f"{what}.probabilities is {probabilities}; it must be {count} numbers of at least 0 with the sum 1."
-        )
-
-
-def check_interval(what: str, interval: tuple[float, float]) -> None:
-    """Refuse a range of times that are not positive and finite, the shorter one first.
-
-    Raises:
-        InvalidConfigError: it is one; the message begins with `what`.
-    """
-    is_pair = isinstance(interval, tuple) and len(interval) == 2 and all(map(is_number, interval))
-    if not (is_pair and 0 < interval[0] <= interval[1]):
-        raise InvalidConfigError(f"{what} is {interval}; it must be two positive times in s, the shorter one first.")

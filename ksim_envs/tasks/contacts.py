@@ -22,9 +22,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks.context import Context, Model, Names, is_meant
-from ksim_envs.tasks.measures import check_not_negative
+from ksim_envs.tasks.numbers import check_not_negative
 from ksim_envs.types import View
 
 Kind: TypeAlias = Literal["geom", "body"]
@@ -160,8 +160,7 @@ class FeetTorque(_Wrench):
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in get_args(Kind):
-        raise unknown_name("kind", str(kind), get_args(Kind))
+    check_name("kind", kind, get_args(Kind))
 
 
 def _in_spec(spec: mujoco.MjSpec, kind: Kind, names: Names) -> list[str]:

@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.numbers import check_range, is_number
 from ksim_envs.tasks.randomness import uniform
-from ksim_envs.tasks.scales import check_range, is_number
 from ksim_envs.tasks.terms import Carry, Quantity, call, init
 from ksim_envs.types import View
 
@@ -34,7 +34,6 @@ class ConstantLevel:
     """In [0, 1]."""
 
     def __post_init__(self) -> None:
-        """Check the level."""
         check_range("ConstantLevel's level", (self.constant, self.constant), low=0.0, high=1.0)
 
     def init(self) -> Carry:
@@ -68,11 +67,6 @@ class Linear:
     """The lowest level, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is out of its range.
-        """
         check_range("Linear.start", (self.start, 1.0), low=0.0, high=1.0)
         are_numbers = is_number(self.steps_to_top) and is_number(self.delay)
         if not (are_numbers and 1 <= self.steps_to_top < 2**31 and 0 <= self.delay < 2**31):
@@ -93,7 +87,7 @@ class Linear:
         return carry + ctx.step
 
 
-class Progress(NamedTuple):
+class AdaptiveCarry(NamedTuple):
     """Where an adaptive curriculum stands with one env."""
 
     level: Array  # (), float32 in [0, 1]
@@ -128,11 +122,6 @@ class _Adaptive:
     ones (Rudin et al. 2022, "Learning to Walk in Minutes Using Massively Parallel Deep Reinforcement Learning")."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is out of its range.
-        """
         check_range(f"{type(self).__name__}.start", (self.start, 1.0), low=0.0, high=1.0)
         numbers = self.up, self.num_levels, self.decay, self.patience
         if not (
@@ -154,13 +143,13 @@ class _Adaptive:
     def init(self) -> Carry:
         """The lowest level."""
         none = jnp.zeros((), jnp.int32)
-        return Progress(level=jnp.float32(self.start), average=jnp.float32(0.0), episodes=none, last_change=none)
+        return AdaptiveCarry(level=jnp.float32(self.start), average=jnp.float32(0.0), episodes=none, last_change=none)
 
-    def level(self, carry: Progress) -> Level:
+    def level(self, carry: AdaptiveCarry) -> Level:
         """The level."""
         return carry.level
 
-    def __call__(self, carry: Progress, view: View, ctx: Context) -> Progress:
+    def __call__(self, carry: AdaptiveCarry, view: View, ctx: Context) -> AdaptiveCarry:
         """The level after an episode."""
         measure = jnp.asarray(self.measure(view, ctx), jnp.float32)
         average = self.decay * carry.average + (1 - self.decay) * measure
@@ -172,7 +161,7 @@ class _Adaptive:
         if self.mixes_at_top:
             is_done = rises & (carry.level >= 1.0)
             level = jnp.where(is_done, uniform(ctx.key, (), self.start, 1.0), level)
-        return Progress(
+        return AdaptiveCarry(
             level=jnp.clip(level, self.start, 1.0),
             average=average,
             episodes=episodes,

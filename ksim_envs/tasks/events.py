@@ -18,9 +18,10 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
+from ksim_envs.tasks.numbers import Range, check_range, is_number
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import rotate_back
-from ksim_envs.tasks.scales import Range, Scale, check_range, check_scale, is_number, scale_at
+from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry
 from ksim_envs.types import Push, View
 
@@ -38,11 +39,6 @@ class _Timed:
     """Multiplies the strength."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is out of its range.
-        """
         check_range(f"{type(self).__name__}.interval", self.interval, low=0.0)
         check_scale(type(self).__name__, self.scale)
 
@@ -88,7 +84,6 @@ class LinearPush(_Kicking):
     speed: Range
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_range("LinearPush.speed", self.speed, low=0.0)
 
@@ -109,7 +104,6 @@ class AngularPush(_Kicking):
     speed: Range
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_range("AngularPush.speed", self.speed, low=0.0)
 
@@ -133,7 +127,6 @@ class Jump(_Kicking):
     height: Range
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_range("Jump.height", self.height, low=0.0)
 
@@ -162,7 +155,6 @@ class SixAxisPush(_Kicking):
     share: Range = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_range("SixAxisPush.share", self.share, low=0.0)
         limits = *self.linear, *self.angular
@@ -192,7 +184,6 @@ class JointPerturbation(_Kicking):
     """That a joint is among those that are hit, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_range("JointPerturbation.deviation", (0.0, self.deviation))
         check_range("JointPerturbation.probability", (self.probability, 1.0), low=0.0, high=1.0)
@@ -224,7 +215,6 @@ class ForcePush(_Timed):
     """N m."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         check_range("ForcePush.duration", self.duration, low=0.0, high=self.interval[0])
         check_range("ForcePush.force", self.force, low=0.0)

@@ -11,7 +11,7 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model
-from ksim_envs.tasks.measures import check_positive
+from ksim_envs.tasks.numbers import check_positive
 from ksim_envs.tasks.targets import (
     Bounds,
     Target,
@@ -81,7 +81,6 @@ class LowPass(Filter):
     """Hz, positive."""
 
     def __post_init__(self) -> None:
-        """Check the frequency."""
         check_positive("LowPass", cutoff=self.cutoff)
 
     def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
@@ -106,7 +105,6 @@ class AccelerationLimit(Filter):
     """rad/s^2 or m/s^2, positive."""
 
     def __post_init__(self) -> None:
-        """Check the acceleration."""
         check_positive("AccelerationLimit", max_acceleration=self.max_acceleration)
 
     def start(self, view: View, ctx: Context) -> Carry:
@@ -143,7 +141,6 @@ class TrapezoidalPlan(Filter):
     """rad, at least 0: two counts of the encoder."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         check_positive("TrapezoidalPlan", max_velocity=self.max_velocity, max_acceleration=self.max_acceleration)
         if not 0 <= self.deadband < math.inf:
             raise InvalidConfigError(f"TrapezoidalPlan.deadband is {self.deadband}; it must be finite and at least 0.")

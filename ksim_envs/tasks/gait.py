@@ -1,8 +1,8 @@
 """Measures of how feet meet the ground.
 
 What they are made of are quantities with one row for each foot: `contact` (num_feet,) is true, or above 0.5, where a
-foot touches; a `height` (num_feet,) is in m above the ground beneath (`posture.Clearance` knows that of the terrain);
-a `velocity` (num_feet, 6) is in the world, in rad/s and m/s, rotation first.
+foot touches; a `height` (num_feet,) is in m above the ground beneath (`posture.HeightAboveGround` knows that of the
+terrain); a `velocity` (num_feet, 6) is in the world, in rad/s and m/s, rotation first.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.measures import Constant, Error, Target, check_not_negative, check_positive, check_shapes
-from ksim_envs.tasks.scales import check_range
+from ksim_envs.tasks.measures import Constant, Error, Target, check_shapes
+from ksim_envs.tasks.numbers import check_not_negative, check_positive, check_range
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -269,8 +269,7 @@ class SwingHeight(Combination):
         check_positive("SwingHeight", peak=self.peak)
         if not 0 <= self.stance < 1:
             raise InvalidConfigError(f"SwingHeight.stance is {self.stance}; it must be in [0, 1).")
-        if self.profile not in PROFILES:
-            raise unknown_name("swing profile", self.profile, PROFILES)
+        check_name("swing profile", self.profile, PROFILES)
 
     @property
     def parts(self) -> tuple[Quantity, ...]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.numbers import check_positive, is_number
 from ksim_envs.tasks.observations import element, part_of
-from ksim_envs.tasks.scales import is_number
-from ksim_envs.tasks.terms import Combination, Quantity, Wrapper
+from ksim_envs.tasks.terms import Combination, Modifier, Quantity
 from ksim_envs.types import View
 
 Target: TypeAlias = float | tuple[float, ...] | str | Quantity
@@ -96,7 +96,7 @@ def check_shapes(value: Array, target: Array) -> None:
 
 
 @dataclass(frozen=True)
-class Reduced(Wrapper):
+class Reduced(Modifier):
     """A scalar made of all elements of a quantity, by one of the names in `REDUCTIONS`.
 
     At least 0 for `sum_square`, `mean_square`, `sum_abs`, `mean_abs`, `max_abs` and `norm`; in the unit of the
@@ -112,8 +112,7 @@ class Reduced(Wrapper):
     by: str
 
     def __post_init__(self) -> None:
-        if self.by not in REDUCTIONS:
-            raise unknown_name("reduction", self.by, REDUCTIONS)
+        check_name("reduction", self.by, REDUCTIONS)
 
     def change(self, value: Array, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
@@ -174,7 +173,7 @@ class CommandAbove:
 
 
 @dataclass(frozen=True)
-class Clipped(Wrapper):
+class Clipped(Modifier):
     """A quantity within [`low`, `high`], as of a sensor that saturates.
 
     ksim: NaiveForward
@@ -194,7 +193,7 @@ class Clipped(Wrapper):
 
 
 @dataclass(frozen=True)
-class Within(Wrapper):
+class Within(Modifier):
     """`max(0, 1 - dropoff * distance)` to the range [`low`, `high`] of a quantity, so 1 inside; in [0, 1].
 
     ksim: BaseHeightRange
@@ -218,7 +217,7 @@ class Within(Wrapper):
 
 
 @dataclass(frozen=True)
-class RampUp(Wrapper):
+class RampUp(Modifier):
     """`value / until` below `until`, `after` from there on; of what is at least 0 in [0, 1), or `after`."""
 
     quantity: Quantity
@@ -231,25 +230,3 @@ class RampUp(Wrapper):
     def change(self, value: Array, ctx: Context) -> Float[Array, "..."]:
         """In the quantity's shape."""
         return jnp.where(value < self.until, value / self.until, self.after)
-
-
-def check_positive(what: str, **values: Any) -> None:
-    """Refuse numbers that are not positive.
-
-    Raises:
-        InvalidConfigError: one is not; the message names it.
-    """
-    for name, value in values.items():
-        if not (is_number(value) and value > 0):
-            raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be finite and positive.")
-
-
-def check_not_negative(what: str, **values: float) -> None:
-    """Refuse numbers that are below 0, or none at all; infinity is one.
-
-    Raises:
-        InvalidConfigError: one is; the message names it.
-    """
-    for name, value in values.items():
-        if not (isinstance(value, Real) and value >= 0):
-            raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be at least 0.")

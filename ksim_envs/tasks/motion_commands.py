@@ -10,18 +10,10 @@ from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
-from ksim_envs.tasks.commands import (
-    Ends,
-    Uniform,
-    check_ends,
-    check_interval,
-    check_probability,
-    ends_at,
-    happens,
-    steps_in,
-)
+from ksim_envs.tasks.commands import Ends, Uniform, check_ends, check_probability, ends_at, happens, whole_steps
 from ksim_envs.tasks.context import Context, Names
-from ksim_envs.tasks.measures import Constant, check_positive, check_shapes
+from ksim_envs.tasks.measures import Constant, check_shapes
+from ksim_envs.tasks.numbers import check_interval, check_positive
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry, Quantity, Remembering
@@ -108,7 +100,7 @@ class MovingJoints:
     def _way(self, position: Array, ctx: Context) -> tuple[Array, Array]:
         low, high = self._ranges(ctx)
         target = uniform(ctx.stream("target").key, position.shape, low, high, position.dtype)
-        steps = steps_in(self.time, ctx.stream("time"))
+        steps = whole_steps(self.time, ctx.stream("time"))
         return (target - position) / steps, steps
 
     def _ranges(self, ctx: Context) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import assigned
-from ksim_envs.tasks.scales import is_number
+from ksim_envs.tasks.numbers import is_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +35,9 @@ class Gains:
     """N m, positive; None for what the model's own motor can do."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is out of its range.
-        """
         limit = 1.0 if self.max_torque is None else self.max_torque
         if not (all(map(is_number, (self.kp, self.kd, limit))) and self.kp > 0 and self.kd >= 0 and limit > 0):
             raise InvalidConfigError(f"{self}: kp and max_torque must be positive and kd at least 0, all finite.")
-
-    def scaled(self, gain: float, max_torque: float) -> Gains:
-        """The gains times `gain`, and the limit times `max_torque`."""
-        limit = None if self.max_torque is None else self.max_torque * max_torque
-        return Gains(kp=self.kp * gain, kd=self.kd * gain, max_torque=limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +63,6 @@ class Motor:
     """kg."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is not finite or negative, or the torque-speed line does not fall.
-        """
         values = [getattr(self, each.name) for each in fields(self)]
         if not (
             all(is_number(value) and value >= 0 for value in values)

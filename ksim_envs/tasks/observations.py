@@ -152,7 +152,7 @@ class CoordinateVelocity:
 
 
 @dataclass(frozen=True)
-class BodyVelocity:
+class MeanBodyVelocity:
     """Mean velocity of a body's frame over the control step along a world axis, in m/s, one substep behind."""
 
     body: str

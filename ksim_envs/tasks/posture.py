@@ -13,9 +13,9 @@ from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.base_motion import BasePosition, RollPitchYaw
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.joints import JointPosition
-from ksim_envs.tasks.measures import Target, as_quantity, check_positive, check_shapes
+from ksim_envs.tasks.measures import Target, as_quantity, check_shapes
+from ksim_envs.tasks.numbers import check_positive, is_number
 from ksim_envs.tasks.rotations import angle_between, rotate, yaw
-from ksim_envs.tasks.scales import is_number
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
 

@@ -15,8 +15,9 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
+from ksim_envs.tasks.numbers import check_range
 from ksim_envs.tasks.randomness import uniform
-from ksim_envs.tasks.scales import Scale, check_range, check_scale, ends, scale_at
+from ksim_envs.tasks.scales import Scale, check_scale, ends, scale_at
 
 Fields: TypeAlias = dict[str, Array]
 
@@ -35,7 +36,6 @@ class ContactSoftness:
     fields = ("geom_solref",)
 
     def __post_init__(self) -> None:
-        """Check the spread."""
         check_scale("ContactSoftness", self.spread)
 
     def __call__(self, values: Fields, ctx: Context) -> Fields:
@@ -58,11 +58,6 @@ class Between:
     """What `low` must be at least."""
 
     def __post_init__(self) -> None:
-        """Check the ends.
-
-        Raises:
-            InvalidConfigError: `low` is above `high` or too small, at level 0 or at level 1.
-        """
         for low, high in zip(ends(self.low), ends(self.high), strict=True):
             check_range(f"{type(self).__name__}'s (low, high)", (low, high), low=self.smallest)
 
@@ -242,7 +237,6 @@ class EncoderOffset:
     fields = ("encoder_offset",)
 
     def __post_init__(self) -> None:
-        """Check the scales."""
         check_scale("EncoderOffset.deviation", self.deviation)
         check_scale("EncoderOffset.spread", self.spread)
 

@@ -16,9 +16,10 @@ from jaxtyping import Float
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.floors import Floor
+from ksim_envs.tasks.numbers import Range, check_range
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import from_rotation_vector, multiply
-from ksim_envs.tasks.scales import Range, Scale, check_range, check_scale, ends, scale_at
+from ksim_envs.tasks.scales import Scale, check_scale, ends, scale_at
 
 Position: TypeAlias = Float[Array, "nq"]
 Velocity: TypeAlias = Float[Array, "nv"]
@@ -26,33 +27,31 @@ Velocity: TypeAlias = Float[Array, "nv"]
 
 @dataclass(frozen=True)
 class UniformPosition:
-    """Add uniform noise in [-scale, scale) to qpos (m, rad, and quaternions, which the engine then normalizes)."""
+    """Add uniform noise in [-spread, spread) to qpos (m, rad, and quaternions, which the engine then normalizes)."""
 
-    scale: float
+    spread: float
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        check_scale("UniformPosition", self.scale)
+        check_scale("UniformPosition", self.spread)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos` with the noise, and `qvel`."""
-        return qpos + uniform(ctx.key, qpos.shape, -self.scale, self.scale, qpos.dtype), qvel
+        return qpos + uniform(ctx.key, qpos.shape, -self.spread, self.spread, qpos.dtype), qvel
 
 
 @dataclass(frozen=True)
 class UniformVelocity:
-    """Add uniform noise in [-scale, scale) to the elements of qvel (m/s, rad/s) before `stop`."""
+    """Add uniform noise in [-spread, spread) to the elements of qvel (m/s, rad/s) before `stop`."""
 
-    scale: float
+    spread: float
     stop: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        check_scale("UniformVelocity", self.scale)
+        check_scale("UniformVelocity", self.spread)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
         """`qpos`, and `qvel` with the noise."""
-        noise = uniform(ctx.key, qvel[: self.stop].shape, -self.scale, self.scale, qvel.dtype)
+        noise = uniform(ctx.key, qvel[: self.stop].shape, -self.spread, self.spread, qvel.dtype)
         return qpos, qvel.at[: self.stop].add(noise)
 
 
@@ -63,7 +62,6 @@ class NormalVelocity:
     deviation: float
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         check_scale("NormalVelocity", self.deviation)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
@@ -79,7 +77,6 @@ class TargetInDisk:
     radius: float
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         check_scale("TargetInDisk.radius", self.radius)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
@@ -104,7 +101,6 @@ class ObjectAwayFromGoal:
     distance: float
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         for bounds in zip(self.low, self.high, strict=True):
             check_range("ObjectAwayFromGoal's (low, high)", bounds)
         farthest = math.hypot(*(max(abs(low), abs(high)) for low, high in zip(self.low, self.high, strict=True)))
@@ -157,7 +153,6 @@ class JointPositions:
     joints: Names = "*"
 
     def __post_init__(self) -> None:
-        """Check the spread."""
         check_scale("JointPositions", self.spread)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
@@ -179,7 +174,6 @@ class JointVelocities:
     joints: Names = "*"
 
     def __post_init__(self) -> None:
-        """Check the spread."""
         check_scale("JointVelocities", self.spread)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
@@ -198,7 +192,6 @@ class BaseVelocity:
     spread: Scale
 
     def __post_init__(self) -> None:
-        """Check the spread."""
         check_scale("BaseVelocity", self.spread)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
@@ -220,7 +213,6 @@ class BasePlace:
     """What the height of the base counts from; None for leaving it as it is. See `floors`."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("BasePlace.x", self.x)
         check_range("BasePlace.y", self.y)
 
@@ -245,7 +237,6 @@ class Height:
     high: Scale = 0.1
 
     def __post_init__(self) -> None:
-        """Check the ends."""
         for bounds in zip(ends(self.low), ends(self.high), strict=True):
             check_range("Height's (low, high)", bounds)
 
@@ -269,7 +260,6 @@ class Heading:
     high: float = math.pi
 
     def __post_init__(self) -> None:
-        """Check the ends."""
         check_range("Heading's (low, high)", (self.low, self.high))
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:
@@ -289,7 +279,6 @@ class PitchRoll:
     spread: Scale = 0.1
 
     def __post_init__(self) -> None:
-        """Check the spread."""
         check_scale("PitchRoll", self.spread)
 
     def __call__(self, qpos: Position, qvel: Velocity, ctx: Context) -> tuple[Position, Velocity]:

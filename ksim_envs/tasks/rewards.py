@@ -10,15 +10,15 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.measures import check_not_negative
+from ksim_envs.tasks.numbers import check_not_negative
 from ksim_envs.tasks.observations import BodyOffset
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
-from ksim_envs.tasks.terms import Quantity, Wrapper
+from ksim_envs.tasks.terms import Modifier, Quantity
 from ksim_envs.types import View
 
 
 @dataclass(frozen=True)
-class Scaled(Wrapper):
+class Scaled(Modifier):
     """`scale` times a scalar quantity; in any range."""
 
     scale: Scale
@@ -33,7 +33,7 @@ class Scaled(Wrapper):
 
 
 @dataclass(frozen=True)
-class Cost(Wrapper):
+class Cost(Modifier):
     """`-scale` times a scalar quantity, which is a measure of what to avoid; at most 0 where that is at least 0."""
 
     scale: Scale

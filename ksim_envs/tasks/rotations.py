@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 
 Frame: TypeAlias = Literal["world", "body", "heading"]
 """Axes of a vector: the world's, a body's, or the world's turned about z by the body's yaw."""
@@ -29,8 +29,7 @@ def check_frame(frame: str) -> None:
     Raises:
         UnknownNameError: it does not.
     """
-    if frame not in get_args(Frame):
-        raise unknown_name("frame", str(frame), get_args(Frame))
+    check_name("frame", frame, get_args(Frame))
 
 
 def change_frame(vector: Vector, given: Frame, wanted: Frame, orientation: Callable[[], Quaternion]) -> Vector:

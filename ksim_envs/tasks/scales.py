@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypeAlias
@@ -11,11 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite real number; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+from ksim_envs.tasks.numbers import is_number
 
 
 @dataclass(frozen=True)
@@ -103,18 +98,11 @@ def check_scale(what: str, scale: Scale) -> None:
         raise InvalidConfigError(f"{what} has the scale {scale!r}; it must be finite and not negative (see Cost).")
 
 
-Range: TypeAlias = tuple[float, float]
-"""A lower and an upper end, between which something is drawn uniformly."""
-
-
-def check_range(what: str, bounds: Range, low: float = -math.inf, high: float = math.inf) -> None:
-    """Refuse ends that are not finite, not in order or not within [low, high].
+def check_probability(what: str, scale: Scale) -> None:
+    """Refuse a probability that is not in [0, 1] at every level.
 
     Raises:
-        InvalidConfigError: they are; the message begins with `what`.
+        InvalidConfigError: it is not; the message begins with `what`.
     """
-    is_pair = isinstance(bounds, tuple) and len(bounds) == 2 and all(map(is_number, bounds))
-    if not (is_pair and low <= bounds[0] <= bounds[1] <= high):
-        raise InvalidConfigError(
-            f"{what} is {bounds}; it must be (lowest, highest), in this order, finite and within [{low}, {high}]."
-        )
+    if not all(is_number(end) and 0 <= end <= 1 for end in ends(scale)):
+        raise InvalidConfigError(f"{what} is {scale}; a probability must be in [0, 1].")

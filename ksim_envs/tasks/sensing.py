@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks import rotations
 from ksim_envs.tasks.context import Context
+from ksim_envs.tasks.numbers import is_number
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import Vector
-from ksim_envs.tasks.scales import Scale, check_scale, is_number, scale_at
-from ksim_envs.tasks.terms import Quantity, Remembering, Wrapper
+from ksim_envs.tasks.scales import Scale, check_scale, scale_at
+from ksim_envs.tasks.terms import Modifier, Quantity, Remembering
 
 Distribution: TypeAlias = Literal["normal", "uniform"]
 """`normal` has the spread as its standard deviation, `uniform` lies in [-spread, spread)."""
@@ -50,8 +51,7 @@ class _Perturbed:
 
     def __post_init__(self) -> None:
         check_scale(type(self).__name__, self.spread)
-        if self.distribution not in get_args(Distribution):
-            raise unknown_name("distribution", str(self.distribution), get_args(Distribution))
+        check_name("distribution", self.distribution, get_args(Distribution))
 
     def _draw(self, value: Array, ctx: Context) -> Array:
         """An error for each element of the value."""
@@ -63,7 +63,7 @@ class _Perturbed:
 
 
 @dataclass(frozen=True)
-class Noise(_Perturbed, Wrapper):
+class Noise(_Perturbed, Modifier):
     """A quantity with an error that is drawn anew in every step, for each element.
 
     Noises around each other chain.
@@ -210,7 +210,7 @@ class Tilted(_Remembering):
 
 
 @dataclass(frozen=True)
-class Affine(Wrapper):
+class Affine(Modifier):
     """`factor * value + offset`, for a sensor in units of its own or to bring a quantity to the size of 1."""
 
     quantity: Quantity

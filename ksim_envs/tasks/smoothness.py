@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model, Names
-from ksim_envs.tasks.measures import check_positive
+from ksim_envs.tasks.numbers import check_positive
 from ksim_envs.tasks.terms import Quantity, Remembering
 from ksim_envs.types import View
 
@@ -107,23 +107,6 @@ class JointPower:
         """One for each joint."""
         chosen = ctx.model.joint_qvel(self.joints)
         return view.qfrc_actuator[chosen] * view.qvel[chosen]
-
-
-@dataclass(frozen=True)
-class LinkVelocity:
-    """Mean velocity of bodies' frames over the control step in the world, in m/s, one substep behind.
-
-    ksim measures how speeds change; a `Difference` of this also sees turns.
-
-    ksim: LinkAcceleration, LinkJerk
-    """
-
-    bodies: Names = "*"
-
-    def __call__(self, view: View, ctx: Context) -> Float[Array, "bodies 3"]:
-        """One for each body; the world, which a `*` stands for too, is left out."""
-        chosen = ctx.model.bodies(self.bodies)
-        return view.xpos_change[chosen[chosen > 0]] / ctx.dt
 
 
 @dataclass(frozen=True)

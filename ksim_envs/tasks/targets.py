@@ -16,8 +16,7 @@ from jax import Array
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Model, assigned
-from ksim_envs.tasks.measures import check_positive
-from ksim_envs.tasks.scales import is_number
+from ksim_envs.tasks.numbers import check_positive, is_number
 from ksim_envs.tasks.terms import Carry, call, init
 from ksim_envs.types import View
 
@@ -55,11 +54,6 @@ class AroundPose:
     """The keyframe that holds the pose; None for the model's `qpos0`."""
 
     def __post_init__(self) -> None:
-        """Check the scale.
-
-        Raises:
-            InvalidConfigError: it is negative or not finite.
-        """
         values = self.scale.values() if isinstance(self.scale, Mapping) else [self.scale]
         if not all(is_number(value) and value >= 0 for value in values):
             raise InvalidConfigError(f"AroundPose has the scale {self.scale}; it must be finite and at least 0.")
@@ -147,7 +141,6 @@ class WithVelocity:
     """rad/s or m/s, positive."""
 
     def __post_init__(self) -> None:
-        """Check the velocity."""
         check_positive("WithVelocity", max_velocity=self.max_velocity)
 
     def bounds(self, model: Model) -> Bounds:
@@ -191,11 +184,6 @@ class Integrated:
     """rad/s or m/s, positive."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidConfigError: one is out of its range.
-        """
         if self.order not in (1, 2, 3):
             raise InvalidConfigError(f"Integrated.order is {self.order!r}; it must be 1, 2 or 3.")
         check_positive("Integrated", scale=self.scale, max_velocity=self.max_velocity)

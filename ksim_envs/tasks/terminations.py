@@ -27,11 +27,11 @@ from jaxtyping import Bool
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.scales import Scale, ends
-from ksim_envs.tasks.terms import Quantity, Wrapper
+from ksim_envs.tasks.terms import Modifier, Quantity
 
 
 @dataclass(frozen=True)
-class Outside(Wrapper):
+class Outside(Modifier):
     """A value of a quantity lies outside (`low`, `high`), or outside [`low`, `high`] where `closed`.
 
     ksim: NotUprightTermination, PitchTooGreatTermination, RollTooGreatTermination, MinimumHeightTermination,

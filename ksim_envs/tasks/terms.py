@@ -199,7 +199,7 @@ def named(path: str, term: Any) -> Generator[None]:
         ) from error
 
 
-class Wrapper:
+class Modifier:
     """A term around a quantity, which may be stateful: its value is what `change` makes of the quantity's.
 
     Both may draw: the quantity has a stream of its own.

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks.base_motion import BaseAngularVelocity, BaseLinearVelocity
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.measures import Error, Target, as_quantity, check_not_negative, check_positive, check_shapes
+from ksim_envs.tasks.measures import Error, Target, as_quantity, check_shapes
+from ksim_envs.tasks.numbers import check_not_negative, check_positive
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
 from ksim_envs.tasks.terms import Combination, Quantity
 from ksim_envs.types import View
@@ -98,8 +99,7 @@ class Tracking(Combination):
 
     def __post_init__(self) -> None:
         check_scale("Tracking", self.scale)
-        if self.over not in OVER:
-            raise unknown_name("way to take errors together", self.over, OVER)
+        check_name("way to take errors together", self.over, OVER)
 
     @property
     def parts(self) -> tuple[Quantity, ...]:

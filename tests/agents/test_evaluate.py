@@ -9,7 +9,7 @@ from agents.evaluate import REPORT_STREAM, Evaluation, Evaluator, evaluate_in_gy
 from agents.ppo import Policy, PolicyState, PPOConfig
 from agents.ppo.networks import ActorCritic
 from ksim_envs import get_task
-from ksim_envs.core import make_core, root_key
+from ksim_envs.core import make_core, root_keys
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
 from ksim_envs.tasks.measures import Constant
@@ -27,7 +27,7 @@ def core():
 def policy(core):
     """Untrained: it lets the pole fall."""
     config = PPOConfig(hidden_sizes=(8,))
-    model = ActorCritic(core.num_observations, 0, core.num_actions, config, root_key(0))
+    model = ActorCritic(core.num_observations, 0, core.num_actions, config, root_keys([0])[0])
     return PolicyState.of(model, Moments.empty(core.num_observations), *core.action_bounds)
 
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from ksim_envs.tasks.evaluation import blank_context, evaluate
+from ksim_envs.tasks.evaluation import evaluate
+from ksim_envs.tasks.tracing import blank_context
 from ksim_envs.types import View
 from tests.parity.oracle import IDS, error, gymnasium_twin, random_action, task_of
 

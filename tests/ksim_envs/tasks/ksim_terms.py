@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ksim_envs.tasks.base_motion import BaseAngularVelocity, BaseLinearVelocity, BaseOrientation, RollPitchYaw
+from ksim_envs.tasks.bodies import MeanBodyVelocities
 from ksim_envs.tasks.commands import (
     Approached,
     Choice,
@@ -51,7 +52,7 @@ from ksim_envs.tasks.posture import (
     TooClose,
 )
 from ksim_envs.tasks.rewards import Alive, Cost, Scaled, TerminationCost
-from ksim_envs.tasks.smoothness import Difference, JointPower, LinkVelocity, RelativeForce, Unreachable
+from ksim_envs.tasks.smoothness import Difference, JointPower, RelativeForce, Unreachable
 from ksim_envs.tasks.tracking import (
     DirectionError,
     Gaussian,
@@ -142,8 +143,8 @@ REWARDS: dict[str, tuple[Any, Range]] = {
     "Upright/pitch": (Tracking(1.0, RollPitchYaw("y"), 0.0, KP), (-inf, 1)),
     "NoRoll/rate": (Tracking(1.0, BaseAngularVelocity("heading", "x"), 0.0, KP), (-inf, 1)),
     "NoRoll/roll": (Tracking(1.0, RollPitchYaw("x"), 0.0, KP), (-inf, 1)),
-    "LinkAcceleration": (Cost(0.1, Reduced(Difference(LinkVelocity()), "mean_square")), (-inf, 0)),
-    "LinkJerk": (Cost(0.1, Reduced(Difference(LinkVelocity(), 2), "mean_square")), (-inf, 0)),
+    "LinkAcceleration": (Cost(0.1, Reduced(Difference(MeanBodyVelocities()), "mean_square")), (-inf, 0)),
+    "LinkJerk": (Cost(0.1, Reduced(Difference(MeanBodyVelocities(), 2), "mean_square")), (-inf, 0)),
     "Symmetry": (Scaled(1.0, Symmetry(JointDeviation("*_hip"), time=0.1)), (-inf, inf)),
     "PairwiseSymmetry": (Tracking(1.0, JointAsymmetry("left_*", "right_*"), 0.0, KP), (-inf, 1)),
     "Reachability": (Cost(1.0, Reduced(Unreachable(5.0, 100.0), "sum_square")), (-inf, 0)),

@@ -60,11 +60,11 @@ from ksim_envs.tasks.motion_commands import GaitPhase, MovingJoints, Playback
 from ksim_envs.tasks.motors import FEETECH_STS3215, ROBSTRIDE_00, Gains
 from ksim_envs.tasks.observations import (
     BodyOffset,
-    BodyVelocity,
     Coordinate,
     CoordinateVelocity,
     Field,
     MassCenterVelocity,
+    MeanBodyVelocity,
     Sensor,
     SiteHeight,
 )
@@ -371,7 +371,7 @@ SHAPES = {
     ),
     "coordinate": invalid(seen(lambda: Coordinate(11)), "no element 11", "shape (11,)"),
     "coordinate before the first": invalid(seen(lambda: CoordinateVelocity(-12)), "no element -12", "shape (11,)"),
-    "axis of a body": invalid(seen(lambda: BodyVelocity("torso", 3)), "no element 3", "shape (3,)"),
+    "axis of a body": invalid(seen(lambda: MeanBodyVelocity("torso", 3)), "no element 3", "shape (3,)"),
     "axis of the mass centre": invalid(seen(lambda: MassCenterVelocity(3)), "no element 3", "0 is the first"),
     "axes of an offset": invalid(seen(lambda: BodyOffset("torso", "left_foot", 0)), "axes is 0", "1, 2 or 3"),
     "actions": invalid(seen(lambda: Action(4)), "'bad' has shape (0,)", "check its range"),
@@ -748,7 +748,7 @@ NUMBERS = {
     "gain of 0": invalid(
         driven(lambda: Position(gains={"*": Gains(kp=0.0, kd=0.0)})), "kp=0.0", "kp and max_torque must be positive"
     ),
-    "torque of 0": invalid(driven(lambda: Torque(scale=0.0)), "Torque.scale is 0.0", "positive and finite"),
+    "torque of 0": invalid(driven(lambda: Torque(scale=0.0)), "Torque.scale is 0.0", "finite and positive"),
     "latency below 0": invalid(
         driven(lambda: DelayedControl(actuator=Torque(), longest=-1.0)), "longest=-1.0", "at least 0"
     ),

@@ -18,13 +18,13 @@ from ksim_envs.tasks.commands import (
     UniformInteger,
     UniformRotation,
 )
-from ksim_envs.tasks.evaluation import find_reads
 from ksim_envs.tasks.measures import CommandAbove, Commanded, Constant
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.scales import AfterStart, Ramp
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import call, init
+from ksim_envs.tasks.tracing import find_reads
 from tests.ksim_envs.tasks.by_hand import MODEL, TWO_BODIES, context, view
 
 NUM_ROWS = 2000

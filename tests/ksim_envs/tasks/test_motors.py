@@ -12,7 +12,6 @@ from ksim_envs.tasks.motors import (
     MOTORS,
     ROBSTRIDE_03,
     ROBSTRIDE_04,
-    Gains,
     JointFigures,
     Motor,
     torque_limits,
@@ -73,11 +72,6 @@ def test_figures_that_no_motor_has_are_refused(wrong):
     fields = {name: getattr(ROBSTRIDE_03, name) for name in ROBSTRIDE_03.__dataclass_fields__}
     with pytest.raises(InvalidConfigError, match="figures must be finite"):
         Motor(**{**fields, **wrong})
-
-
-def test_gains_can_be_scaled_as_k_scales_walking_task_does():
-    gains = Gains(kp=150.0, kd=24.722, max_torque=84.0).scaled(1.4, 1.5)
-    np.testing.assert_allclose((gains.kp, gains.kd, gains.max_torque), (210, 34.6108, 126))
 
 
 def test_joints_get_the_figures_of_their_motors():

@@ -11,13 +11,13 @@ from ksim_envs.tasks.measures import Reduced
 from ksim_envs.tasks.observations import (
     BodyOffset,
     BodyPosition,
-    BodyVelocity,
     Coordinate,
     CoordinateVelocity,
     Cosine,
     DistanceFromOrigin,
     Field,
     MassCenterVelocity,
+    MeanBodyVelocity,
     Sensor,
     Sine,
     SiteHeight,
@@ -42,7 +42,7 @@ CASES = [
     (Coordinate(0, relative=True), {"qpos": [4, 5]}, 3),  # qpos0[0] is 1
     (DistanceFromOrigin(), {"qpos": [3, 4, 100]}, 5),
     (CoordinateVelocity(1), {"qpos_change": [7, 3]}, 6),  # in 0.5 s
-    (BodyVelocity("pole", axis=1), {"xpos_change": BODIES}, 14),
+    (MeanBodyVelocity("pole", axis=1), {"xpos_change": BODIES}, 14),
     (MassCenterVelocity(axis=0), {"xipos_change": BODIES}, (3 * 1 + 1 * 5) / 4 / 0.5),
     (BodyPosition("cart"), {"xpos": BODIES}, [1, 2, 3]),
     (SiteHeight("tip"), {"site_xpos": [[1, 2, 3]]}, 3),
@@ -86,7 +86,7 @@ def test_a_relative_coordinate_is_measured_from_the_rows_own_initial_one():
 @pytest.mark.parametrize(
     ("term", "kind", "near"),
     [
-        (BodyVelocity("cat", axis=0), "body", "cart"),
+        (MeanBodyVelocity("cat", axis=0), "body", "cart"),
         (BodyPosition("Pole"), "body", "pole"),
         (BodyOffset("cart", "poles"), "body", "pole"),
         (BodyOffset("carts", "pole"), "body", "cart"),

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.tasks.bodies import MeanBodyVelocities
 from ksim_envs.tasks.context import Model
 from ksim_envs.tasks.joints import Action
 from ksim_envs.tasks.measures import Reduced
 from ksim_envs.tasks.observations import Coordinate
 from ksim_envs.tasks.rewards import Cost
-from ksim_envs.tasks.smoothness import Difference, JointPower, LinkVelocity, RelativeForce, Unreachable
+from ksim_envs.tasks.smoothness import Difference, JointPower, RelativeForce, Unreachable
 from tests.ksim_envs.tasks import biped
 from tests.ksim_envs.tasks.by_hand import context, first_value, values, view
 
@@ -97,13 +98,13 @@ def test_the_power_is_that_of_c_mujoco():
 
 def test_links_are_all_bodies_but_the_world_in_metres_per_second():
     seen = view(xpos_change=[[9, 9, 9], [1, 2, 3], [0, 0, -1]])
-    np.testing.assert_allclose(first_value(LinkVelocity(), seen, context()), [[2, 4, 6], [0, 0, -2]])
-    np.testing.assert_allclose(first_value(LinkVelocity("pole"), seen, context()), [[0, 0, -2]])
+    np.testing.assert_allclose(first_value(MeanBodyVelocities(), seen, context()), [[2, 4, 6], [0, 0, -2]])
+    np.testing.assert_allclose(first_value(MeanBodyVelocities("pole"), seen, context()), [[0, 0, -2]])
 
 
 def test_a_link_that_circles_at_constant_speed_accelerates():
     circle = [{"xpos_change": [[0, 0, 0], [0, 0, 0], each]} for each in ([1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0])]
-    size = Reduced(Difference(LinkVelocity("pole")), "norm")
+    size = Reduced(Difference(MeanBodyVelocities("pole")), "norm")
     np.testing.assert_allclose(values(size, circle), [0, np.sqrt(8), 0], rtol=1e-6)
 
 

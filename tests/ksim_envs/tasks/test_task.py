@@ -11,13 +11,14 @@ import pytest
 
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.physics import load_model
-from ksim_envs.tasks.evaluation import control, draw_start, evaluate, find_reads, slices
+from ksim_envs.tasks.evaluation import control, draw_start, evaluate
 from ksim_envs.tasks.humanoid import HUMANOID
 from ksim_envs.tasks.observations import BodyPosition, Coordinate, Field, Time
 from ksim_envs.tasks.resets import UniformPosition, UniformVelocity
 from ksim_envs.tasks.rewards import Alive, Scaled
 from ksim_envs.tasks.task import RESERVED, Task
 from ksim_envs.tasks.terminations import Outside
+from ksim_envs.tasks.tracing import find_reads, slices
 from ksim_envs.types import Push
 from tests import tiny
 from tests.ksim_envs.tasks.by_hand import MODEL, TWO_BODIES, context, view
