@@ -133,15 +133,15 @@ def cache(action: Annotated[Literal["show", "clear"], tyro.conf.Positional] = "s
     Args:
         action: `clear` deletes the compiled programs; they are compiled again when next needed.
     """
-    from ksim_envs import runtime
+    from ksim_envs import program_cache
 
-    folder = runtime.cache_dir()
+    folder = program_cache.location()
     if folder is None:
-        _print(f"The compilation cache is off; {runtime.CACHE_VARIABLE} can name a folder for it.")
+        _print(f"The compilation cache is off; {program_cache.VARIABLE} can name a folder for it.")
         return 0
-    num_files, num_bytes = runtime.cache_size()
+    num_files, num_bytes = program_cache.size()
     if action == "clear":
-        runtime.clear_cache()
+        program_cache.clear()
     _print(f"{folder}: {'deleted ' if action == 'clear' else ''}{num_files} files, {num_bytes / 1e6:.1f} MB")
     return 0
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from ksim_envs import runtime
+from ksim_envs import program_cache, runtime
 from ksim_envs.render.platforms import PLATFORMS, REMEDIES, requested
 
 _PACKAGES = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "torch")
@@ -163,14 +163,14 @@ def _xla_flags() -> Finding:
 
 
 def _cache() -> Finding:
-    folder = runtime.cache_dir()
+    folder = program_cache.location()
     if folder is not None:
-        num_files, num_bytes = runtime.cache_size()
+        num_files, num_bytes = program_cache.size()
         return Finding("compilation cache", f"{folder}: {num_files} files, {num_bytes / _MEGABYTE:.1f} MB")
-    wanted = runtime.requested_cache_dir()
-    if wanted is None or runtime.is_usable(wanted):
+    wanted = program_cache.requested_location()
+    if wanted is None or program_cache.is_usable(wanted):
         return Finding("compilation cache", "off, as the environment variables or jax.config say")
-    remedy = f"set {runtime.CACHE_VARIABLE} to a folder that takes files; until then programs compile anew in each run"
+    remedy = f"set {program_cache.VARIABLE} to a folder that takes files; until then programs compile anew in each run"
     return Finding("compilation cache", f"off: {wanted} cannot be written", remedy)
 
 

@@ -1,11 +1,7 @@
-"""What `import ksim_envs` sets up in the process: XLA flags, JAX's compilation cache, and quiet imports.
+"""What a process needs around JAX: XLA's flags, quiet imports, a garbage collector at rest, a count of processors.
 
-This must work before JAX is imported (XLA reads its flags when a backend starts, JAX its variables when it is imported)
-and after. So it speaks through environment variables and `sys.modules`, and never imports JAX itself.
-
-Compiled programs, and traced ones of MJX, are kept in the user's cache folder. `KSIM_CACHE_DIR` names another one, or
-switches that off (`off`); whoever has set `JAX_COMPILATION_CACHE_DIR` or `jax.config` keeps that. JAX never caches a
-program that calls back into Python, so the native backend's are compiled in each process.
+The flags must be set before JAX is imported (XLA reads them when a backend starts). So this module speaks through
+environment variables and `sys.modules`, and never imports JAX itself.
 """
 
 from __future__ import annotations
@@ -16,40 +12,29 @@ import gc
 import io
 import os
 import re
-import shutil
 import sys
 import warnings
 from collections.abc import Generator
 from importlib import metadata
-from pathlib import Path
-from typing import Any
 
-CACHE_VARIABLE = "KSIM_CACHE_DIR"
+from ksim_envs import program_cache
+
 SCHEDULER_FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 FUSION_FLAG = "--xla_cpu_use_fusion_emitters"
 SCHEDULER_REMEDY = f"set XLA_FLAGS={SCHEDULER_FLAG}=false, or import ksim_envs before JAX is first used"
 
-_JAX_CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-# The folder that we put into JAX's variable. A child process inherits both, and so can tell our choice from the user's.
-_OUR_CACHE_VARIABLE = "_KSIM_JAX_COMPILATION_CACHE_DIR"
-TRACED_SUFFIX = "-traced"
-"""Of the names of the files beside JAX's in which traced programs are kept (`physics.traced`)."""
-_CACHE_ENTRIES = ("*-cache", "*-atime", "xla_gpu_*", f"*{TRACED_SUFFIX}")
 _MISSING_WARP = re.compile(r"Failed to import (mujoco_)?warp: No module named .*\n?")
 
 
 def prepare() -> None:
     """Sets the process up; called once, by `import ksim_envs`. Calling it again changes nothing."""
     _set_xla_flags()
-    _enable_compilation_cache()
+    program_cache.enable()
 
 
 def usable_processors() -> int:
     """Processors that this process may run on: more busy threads than these would wait for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# XLA flags
 
 
 def missing_flags() -> list[str]:
@@ -109,112 +94,6 @@ def _backend_has_started() -> bool:
     """Whether JAX has read XLA_FLAGS already. JAX has no public question that does not itself start a backend."""
     has_started = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
     return bool(has_started and has_started())
-
-
-# The compilation cache
-
-
-def cache_dir() -> Path | None:
-    """The folder where programs are kept, or None when none are."""
-    folder = _configured_cache()
-    return Path(folder) if folder and _cache_is_enabled() else None
-
-
-def cache_size() -> tuple[int, int]:
-    """The number of files in the compilation cache, and their size in bytes."""
-    sizes = [path.stat().st_size for entry in _cache_entries() for path in (entry, *entry.rglob("*")) if path.is_file()]
-    return len(sizes), sum(sizes)
-
-
-def clear_cache() -> int:
-    """Deletes the programs, and nothing else that the folder may hold.
-
-    Returns:
-        The number of bytes that were freed.
-    """
-    _, num_bytes = cache_size()
-    for entry in _cache_entries():
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-    return num_bytes
-
-
-def requested_cache_dir() -> Path | None:
-    """The folder that KSIM_CACHE_DIR names, else the user's cache folder; None for `off`, or without a home folder."""
-    request = os.environ.get(CACHE_VARIABLE, "").strip()
-    if request.lower() == "off":
-        return None
-    try:
-        return Path(request).expanduser().absolute() if request else _user_cache_dir() / "ksim_envs" / "xla"
-    except RuntimeError:  # no home folder
-        return None
-
-
-def is_usable(folder: Path) -> bool:
-    """Whether the folder exists, or can be made, and takes files. JAX runs what lies in it, so others get no access."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _enable_compilation_cache() -> None:
-    configured = _configured_cache()
-    if configured is not None and configured != os.environ.get(_OUR_CACHE_VARIABLE):
-        return  # the user's own choice
-    folder = requested_cache_dir()
-    _configure_cache(str(folder) if folder and is_usable(folder) else None)
-
-
-def _configured_cache() -> str | None:
-    config = _jax_config()
-    return os.environ.get(_JAX_CACHE_VARIABLE) if config is None else config.jax_compilation_cache_dir
-
-
-def _configure_cache(folder: str | None) -> None:
-    """Tells JAX, or the JAX that is yet to be imported here and in child processes, where its cache is."""
-    for variable in (_JAX_CACHE_VARIABLE, _OUR_CACHE_VARIABLE):
-        if folder is None:
-            os.environ.pop(variable, None)
-        else:
-            os.environ[variable] = folder
-    config = _jax_config()
-    if config is not None:
-        config.update("jax_compilation_cache_dir", folder)
-
-
-def _jax_config() -> Any | None:
-    return getattr(sys.modules.get("jax"), "config", None)
-
-
-def _cache_is_enabled() -> bool:
-    config = _jax_config()
-    if config is not None:
-        return bool(config.jax_enable_compilation_cache)
-    return os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "on").lower() not in ("0", "f", "false", "n", "no", "off")
-
-
-def _user_cache_dir() -> Path:
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(xdg):  # the XDG specification: a relative path counts as none
-        return Path(xdg)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    return Path.home() / ".cache"
-
-
-def _cache_entries() -> list[Path]:
-    """What is ours and JAX's in the cache folder: programs, their access times, and XLA's GPU tuning results."""
-    folder = cache_dir()
-    return [entry for pattern in _CACHE_ENTRIES for entry in folder.glob(pattern)] if folder else []
-
-
-# Imports
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ksim_envs import doctor, runtime
+from ksim_envs import doctor, program_cache, runtime
 from ksim_envs.doctor import KNOWN_TROUBLES, Finding, diagnose
 
 
@@ -135,13 +135,13 @@ def test_a_missing_scheduler_flag_has_a_remedy(monkeypatch, probes):
 
 def test_a_cache_folder_that_cannot_be_written_has_a_remedy(monkeypatch, probes, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(runtime, "cache_dir", lambda: None)
+    monkeypatch.setattr(program_cache, "location", lambda: None)
     monkeypatch.setenv("KSIM_CACHE_DIR", str(tmp_path / "file" / "below"))
     assert "KSIM_CACHE_DIR" in str(look_up(diagnose(), "compilation cache").remedy)
 
 
 def test_a_cache_that_is_off_on_purpose_is_fine(monkeypatch, probes):
-    monkeypatch.setattr(runtime, "cache_dir", lambda: None)
+    monkeypatch.setattr(program_cache, "location", lambda: None)
     monkeypatch.setenv("KSIM_CACHE_DIR", "off")
     assert look_up(diagnose(), "compilation cache").remedy is None
 

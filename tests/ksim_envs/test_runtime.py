@@ -11,9 +11,9 @@ from ksim_envs import runtime
 FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 FUSION = "--xla_cpu_use_fusion_emitters"
 SET = [f"{FLAG}=false", f"{FUSION}=false"]
-PREPARE = "from ksim_envs import runtime; runtime.prepare(); "
+PREPARE = "from ksim_envs import program_cache, runtime; runtime.prepare(); "
 SHOW_FLAGS = "import os; print(os.environ['XLA_FLAGS'])"
-SHOW_CACHE = "print(runtime.cache_dir())"
+SHOW_CACHE = "print(program_cache.location())"
 OLD_JAXLIB = pytest.mark.skipif(runtime._jaxlib_release() >= (0, 11), reason="needs a jaxlib older than 0.11")
 
 
@@ -170,11 +170,11 @@ def test_programs_are_cached_counted_and_cleared_and_other_files_stay(python, tm
     (tmp_path / "mine.txt").write_text("keep me")
     jit = "import jax; jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
     jit += "jax.jit(lambda x: x * 3 + 1)(1.0); "
-    count = "print(*runtime.cache_size()); print(runtime.clear_cache()); print(*runtime.cache_size())"
+    count = "print(*program_cache.size()); program_cache.clear(); print(*program_cache.size())"
     child = python(PREPARE + jit + count, KSIM_CACHE_DIR=str(tmp_path))
-    num_files, num_bytes, freed, *after = (int(word) for word in child.stdout.split())
+    num_files, num_bytes, *after = (int(word) for word in child.stdout.split())
     assert num_files > 0
-    assert num_bytes == freed > 0
+    assert num_bytes > 0
     assert after == [0, 0]
     assert (tmp_path / "mine.txt").read_text() == "keep me"
     assert [path.name for path in tmp_path.glob("*-cache")] == []

@@ -15,7 +15,7 @@ SOURCES = sorted(path for package in (*PACKAGES, "scripts") for path in (ROOT / 
 
 # Lowest first. A module imports from its own layer and from those below it; tasks and physics never from each other.
 LAYERS = (
-    ("errors", "runtime"),
+    ("errors", "program_cache", "runtime"),
     ("types",),
     ("guard", "moments", "rows"),
     ("physics", "tasks"),
@@ -35,22 +35,23 @@ PUBLIC_MODULES = {
     "ksim_envs.doctor",
     "ksim_envs.errors",
     "ksim_envs.moments",
+    "ksim_envs.program_cache",
     "ksim_envs.runtime",
     "ksim_envs.tasks.randomizers",
 }
 
-# Optional libraries, each with the only place that imports it.
+# Optional libraries, each with the only places that may import it.
 OPTIONAL = {
     "torch": ("ksim_envs/dlpack.py", "ksim_envs/adapters/"),
     "stable_baselines3": ("ksim_envs/adapters/sb3.py",),
     "rsl_rl": ("ksim_envs/adapters/rsl_rl.py",),
     "tensordict": ("ksim_envs/adapters/",),
-    "torchrl": ("ksim_envs/adapters/torchrl.py",),
+    "torchrl": (),
     "skrl": ("ksim_envs/adapters/skrl.py",),
     "gymnax": ("ksim_envs/adapters/gymnax.py",),
     "brax": ("ksim_envs/adapters/functional.py",),
     "rl_games": ("ksim_envs/adapters/rl_games.py",),
-    "warp": ("ksim_envs/physics/warp.py",),
+    "warp": (),
     "envpool": ("ksim_envs/bench/contestants.py",),
     "glfw": ("ksim_envs/render/",),
     "OpenGL": ("ksim_envs/render/",),
