@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
@@ -25,7 +26,11 @@ Tree: TypeAlias = Any
 
 
 class Exporter:
-    """Turns trees of JAX arrays into one kind of output."""
+    """Turns trees of JAX arrays into one kind of output.
+
+    Attributes:
+        copy: copies an array of that kind; JAX's, which nobody can write to, it only returns.
+    """
 
     def __init__(self, output: str, device: Device) -> None:
         """Choose the kind.
@@ -37,7 +42,7 @@ class Exporter:
         Raises:
             MissingDependencyError: torch is asked for and not installed.
         """
-        self._convert = {"numpy": _owned_numpy, "jax": lambda leaf: leaf, "torch": _torch_converter(output)}[output]
+        self._convert, self.copy = _conversion(output)
         self._is_fused = output == "numpy" and device.platform != "cpu"
         # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel
         # on another stream still reads it. Two steps of references (up to two exports each) outlast any kernel of an
@@ -132,11 +137,14 @@ class _Owner:
         self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
 
 
-def _torch_converter(output: str) -> Any:
-    if output != "torch":
-        return None
+def _conversion(output: str) -> tuple[Callable[[Array], Any], Callable[[Any], Any]]:
+    """What makes an output of an array, and what copies that."""
+    if output == "numpy":
+        return _owned_numpy, np.copy
+    if output == "jax":
+        return lambda leaf: leaf, lambda leaf: leaf
     try:
         import torch
     except ImportError as error:
         raise MissingDependencyError('output="torch" needs torch: pip install "ksim-envs[torch]".') from error
-    return torch.from_dlpack
+    return torch.from_dlpack, torch.clone

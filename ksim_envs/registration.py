@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import gymnasium as gym
 
-from ksim_envs.errors import InvalidConfigError, UnknownNameError, unknown_name
+from ksim_envs.errors import InvalidConfigError, UnknownNameError, unknown_keyword, unknown_name
 
 if TYPE_CHECKING:
     from ksim_envs.core import Core
@@ -168,11 +168,7 @@ def make_functional(
     """
     from ksim_envs.core import make_core
     from ksim_envs.tasks.task import Task
-    from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
 
-    num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
-    if num_threads is not None:
-        positive_integer("num_threads", num_threads)
     built = task if isinstance(task, Task) else get_task(task)
     return make_core(built, num_envs, backend=backend, dynamics=dynamics, num_threads=num_threads, device=device)
 
@@ -245,9 +241,11 @@ def _check_keywords(made: type, keywords: Mapping[str, Any], batch: type | None 
     known = _keywords(made)
     for name in keywords:
         if batch and name not in known and name in _keywords(batch):
-            raise InvalidConfigError(f"{name}= is for a batch of envs; pass num_envs= too.")
+            raise InvalidConfigError(
+                f"{name}= is for a batch of envs; pass num_envs= too (to SB3's make_vec_env, in vec_env_kwargs)."
+            )
         if name not in known:
-            raise unknown_name(f"keyword of {made.__name__}", name, known)
+            raise unknown_keyword(made.__name__, name, known)
 
 
 def _keywords(made: type) -> list[str]:

@@ -81,7 +81,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
             options: `"qpos"` (nq,) and `"qvel"` (nv,), the state to begin with.
 
         Returns:
-            The observation (num_obs,), and the metrics.
+            The observation (num_obs,), and info as `step` gives it, with rewards 0.
 
         Raises:
             KsimError: an argument cannot be used; nothing has changed.

@@ -16,9 +16,11 @@ from typing import Any
 
 import gymnasium as gym
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from jax import Array
 from numpy.typing import ArrayLike
 
 from ksim_envs import dlpack, spaces, validate
@@ -30,6 +32,7 @@ from ksim_envs.errors import (
     KsimError,
     RenderError,
     ResetNeededError,
+    check_name,
 )
 from ksim_envs.guard import Fault
 from ksim_envs.runtime import paused_gc
@@ -80,8 +83,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, as the enum's member or its name.
             output: the library whose arrays `reset` and `step` return.
             episode_length: control steps after which an episode is truncated; None for the task's own.
-            stagger_first_episodes: truncate the first episode of env i after its seeding when a share of i + 1 in
-                `num_envs` of that is over, so that later time limits do not all come in one step.
+            stagger_first_episodes: after a reset of all envs, truncate the first episode of env i when a share of i + 1
+                in `num_envs` of that is over, so that later time limits do not all come in one step.
             render_mode: None or `"rgb_array"`.
             num_rendered_envs: `render` returns frames of this many envs, the first ones.
             width: of a frame, in pixels.
@@ -97,15 +100,13 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 f"task is {task!r}; it must be a Task (ksim_envs.get_task(id) gives that of an id)."
             )
         self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
-        validate.choice("output", output, validate.OUTPUTS)
+        check_name("output", output, validate.OUTPUTS)
         self._staggers = validate.boolean("stagger_first_episodes", stagger_first_episodes)
         self.episode_length = task.episode_length if episode_length is None else episode_length
         if render_mode is not None:
-            validate.choice("render_mode", render_mode, validate.RENDER_MODES)
+            check_name("render_mode", render_mode, validate.RENDER_MODES)
         self.render_mode = render_mode
         self.num_rendered_envs = validate.positive_integer("num_rendered_envs", num_rendered_envs, self.num_envs)
-        if num_threads is not None:
-            validate.positive_integer("num_threads", num_threads)
         self._frame = {
             "width": validate.positive_integer("width", width),
             "height": validate.positive_integer("height", height),
@@ -120,6 +121,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         self.output = output
         self.autoreset_mode = autoreset_mode
         self._state: EnvState | None = None
+        self._staggered_E: Array | None = None  # numbers of the episodes that are staggered
         self._lock = threading.RLock()
         self._pid = self._getpid()
 
@@ -140,7 +142,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     @output.setter
     def output(self, value: str) -> None:
-        validate.choice("output", value, validate.OUTPUTS)
+        check_name("output", value, validate.OUTPUTS)
         self._export = dlpack.Exporter(value, self.core.backend.device)
         self._output = value
         self.metadata["jax"] = value == "jax"
@@ -190,11 +192,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def device(self) -> str:
         """Where outputs live, as torch spells it."""
         device = self.core.backend.device
-        return (
-            "cpu"
-            if device.platform == "cpu"
-            else f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}"
-        )
+        kind = {"gpu": "cuda"}.get(device.platform, device.platform)
+        return kind if kind == "cpu" else f"{kind}:{device.id}"
 
     @property
     def mj_model(self) -> Any:
@@ -220,7 +219,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 first reset of some envs, or to given states, compiles a program of its own.
 
         Returns:
-            Observations (num_envs, num_obs), and info: the metrics, and after a partial reset `_NAME` masks.
+            Observations (num_envs, num_obs), and info as `step` gives it, with rewards 0; after a partial reset also
+            `_NAME` masks.
 
         Raises:
             InvalidSeedError, InvalidOptionError, UnknownNameError: an argument cannot be used; nothing has changed.
@@ -238,6 +238,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.programs.reset(state, mask, encoded)
+            if self._staggers and mask.all():
+                self._staggered_E = jnp.copy(self._state.episode_E)
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
@@ -266,11 +268,11 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             shape = (self.num_envs, self.core.num_actions)
             action_EA = dlpack.private_actions(actions, shape, "(num_envs, num_actions)", self.core.backend.device)
             if self.autoreset_mode is AutoresetMode.DISABLED:
-                validate.none_waits(np.asarray(state.needs_reset_E))
+                validate.refuse_ended(np.asarray(state.needs_reset_E))
             mode = Autoreset[self.autoreset_mode.name]
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.programs.step(
-                state, action_EA, mode, self.episode_length, staggers=self._staggers
+                state, action_EA, mode, self.episode_length, staggered_E=self._staggered_E
             )
             return self._delivered(result)
 
@@ -392,12 +394,13 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             self.output != "numpy" or (terminated | truncated).any()
         ):
             final_obs, final_info = self._export((result.final_obs_EL, result.final_info))
-            episode = {"r": final_info["episode_return"] + 0, "l": final_info["episode_length"] + 0}
+            own, ended = self._export.copy, terminated | truncated  # no two leaves share memory that can be written to
+            episode = {"r": own(final_info["episode_return"]), "l": own(final_info["episode_length"])}
             info |= {
                 "final_obs": final_obs,
-                "_final_obs": terminated | truncated,  # no two leaves share memory
-                "final_info": {**final_info, "episode": episode, "_episode": terminated | truncated},
-                "_final_info": terminated | truncated,
+                "_final_obs": ended,
+                "final_info": {**final_info, "episode": episode, "_episode": own(ended)},
+                "_final_info": own(ended),
             }
         return obs, reward, terminated, truncated, info
 

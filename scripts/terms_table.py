@@ -36,6 +36,8 @@ ROLES = {
 """The sections of the page, and what ksim's name or else our module looks like there; all else are rewards."""
 METHODS = ("combine", "change", "update", "kick", "measure", "__call__")
 """What makes a term's value, if it is the term's own."""
+NO_QUANTITIES = {"actuators", "curricula", "filters", "motors", "scales", "targets"}
+"""Modules whose terms' values have no shape or range to tell."""
 BY_NAME = {
     "Commands": "test_a_command_has_its_range_and_changes_from_episode_to_episode",
     "Rewards": "test_a_reward_has_its_range_and_an_effect",
@@ -45,7 +47,7 @@ HEADER = """# ksim's terms, and ours
 
 Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here. Terms are
 parts that one puts together: where several of ours stand beside a name, a task combines them, for example a `Tracking`
-of a `HeadingVelocity`. What stands behind **Here** is from the tests, in which `Touches()` and `Soles()` are the
+of a `BaseLinearVelocity`. What stands behind **Here** is from the tests, in which `Touches()` and `Soles()` are the
 contacts and the places of a robot's feet; of what ksim adds up itself it has a line for each part. A name in brackets
 behind a test is that of the cases in which it stands, on each backend. `python -m scripts.terms_table` makes this page
 from docstrings and tests; don't edit it.
@@ -119,7 +121,7 @@ def _term(module: str, node: ast.ClassDef) -> Term:
     """A class as its docstrings tell it."""
     text = ast.get_docstring(node) or ""
     makes = {method.name: ast.get_docstring(method) for method in node.body if isinstance(method, ast.FunctionDef)}
-    value = next((makes[name] for name in METHODS if makes.get(name)), None) or ""
+    value = "" if module in NO_QUANTITIES else next((makes[name] for name in METHODS if makes.get(name)), None) or ""
     paragraphs = [part for part in text.split("\n\n") if part.startswith("ksim:")]
     names = [name for part in paragraphs for name in re.findall(r"\w+", part) if name not in ("ksim", "none")]
     meaning = [" ".join(part.partition("\n\n")[0].split()) for part in (text, value)]

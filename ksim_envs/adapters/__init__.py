@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from gymnasium.vector import AutoresetMode
 
-from ksim_envs.errors import InvalidConfigError, unknown_name
-from ksim_envs.tasks.task import Task
+from ksim_envs.errors import InvalidConfigError
+from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
 
 
@@ -27,23 +26,15 @@ def prepared(env: Any, output: str, privileged: Sequence[str] = ()) -> KsimVecto
     """
     if not isinstance(env, KsimVectorEnv):
         raise InvalidConfigError(
-            f"{env} is no batch of ksim_envs; make one with gym.make(id, num_envs=...), unwrapped."
+            f"{env} is no batch of ksim_envs; make one with gym.make(id, num_envs=...), unwrapped (to normalize or "
+            "stack, take the library's own means)."
         )
-    check_privileged(env.core.task, privileged)
+    env.core.num_privileged(privileged)  # raises where one is unknown
     env.output = output
     env.autoreset_mode = AutoresetMode.SAME_STEP
     return env
 
 
-def check_privileged(task: Task, names: Sequence[str]) -> None:
-    """Raise unless the task has these metrics; what it declares as privileged is one of that name."""
-    known = (*task.metrics, *(("privileged",) if task.privileged else ()))
-    for name in names:
-        if name not in known:
-            raise unknown_name("metric of the task", name, known)
-
-
-def num_privileged(env: KsimVectorEnv, names: Sequence[str]) -> int:
-    """How many numbers these metrics of an env are."""
-    metrics = jax.eval_shape(lambda: env.core.unreset_state(env.core.keys(0))).metrics
-    return sum(metrics[name].size // env.num_envs for name in names)
+def seen_by_critic(concatenate: Any, obs: Any, info: Info, privileged: Sequence[str]) -> Any:
+    """(num_envs, L): the observations, and behind them these metrics of each env."""
+    return concatenate([obs, *(info[name].reshape(len(obs), -1) for name in privileged)], 1)

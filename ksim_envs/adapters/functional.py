@@ -6,7 +6,8 @@
     train(FunctionalEnv("ksim/Ant-v0"), num_timesteps=10_000_000, episode_length=1000, wrap_env_fn=wrap, ...)
 
 Their own wrappers (`brax.envs.training.wrap`, Playground's `wrap_for_brax_training`) take it too. Those begin every
-episode of an env in the state of its first one; `wrap` draws a fresh state.
+episode of an env in the state of its first one: where it stands, with that robot and those commands, and at the level
+where a curriculum began. `wrap` draws a fresh state.
 
 The trainers of brax 0.14.2 call a function that JAX 0.10 has dropped (google/brax#671). To bring it back:
 
@@ -37,9 +38,8 @@ import numpy as np
 from jax import Array
 
 from ksim_envs import runtime
-from ksim_envs.adapters import check_privileged
 from ksim_envs.adapters.one_env import OneEnv
-from ksim_envs.errors import InvalidConfigError, MissingDependencyError
+from ksim_envs.errors import InvalidConfigError, MissingDependencyError, check_name
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import Autoreset, EnvState, Info
 
@@ -60,7 +60,7 @@ class State:
     reward: Array  # (), float32
     done: Array  # (), float32: 1 where the episode has ended
     metrics: dict[str, Array]  # (), float32: the task's metrics and reward terms by name
-    info: dict[str, Any]  # "diverged" (), bool; commands, and metrics that are no single number, by name
+    info: dict[str, Any]  # "diverged", "num_episodes"; commands, and metrics that are no single number, by name
 
     @property
     def pipeline_state(self) -> EnvState:
@@ -102,7 +102,7 @@ class FunctionalEnv:
         """
         self._one = OneEnv(task, backend=backend, dynamics=dynamics, autoreset=Autoreset.DISABLED)
         self.core = self._one.core
-        check_privileged(self.core.task, privileged)
+        self.core.num_privileged(privileged)  # raises where one is unknown
         self._privileged = tuple(privileged)
         if playground := sys.modules.get("mujoco_playground"):  # takes long to import, and does not ask by itself
             playground.MjxEnv.register(FunctionalEnv)
@@ -110,8 +110,8 @@ class FunctionalEnv:
     def reset(self, rng: Array) -> State:
         """Begin an episode; the key, typed or not, is the root of the env's randomness from here on."""
         data = self._one.reset(rng)
-        no_rewards = {name: jnp.zeros(()) for name in self.core.task.rewards}
-        metrics, info = self._sorted(self.core.info(data, no_rewards, jnp.zeros((), bool)))
+        metrics, info = self._split(self.core.info(data))
+        info["num_episodes"] = jnp.zeros_like(data.episode_E)  # that have begun to move
         zero = jnp.zeros(())
         return State(data=data, obs=self.observe(data), reward=zero, done=zero, metrics=metrics, info=info)
 
@@ -127,15 +127,17 @@ class FunctionalEnv:
         """
         low, high = map(jnp.asarray, self.core.action_bounds)
         control = 0.5 * (low + high) + 0.5 * (high - low) * action
-        data, result = self._one.step(state.data, control, NEVER)
-        metrics, info = self._sorted(result.info)
+        # A wrapper that puts the first state back keeps `info`, so the noise and pushes of each episode are its own.
+        num_episodes = state.info["num_episodes"] + (state.data.step_E == 0)
+        data, result = self._one.step(dataclasses.replace(state.data, episode_E=num_episodes), control, NEVER)
+        metrics, info = self._split(result.info)
         return State(
             data=data,
             obs=self.observe(data),
             reward=result.reward_E,
             done=data.needs_reset_E.astype(jnp.float32),
             metrics={**state.metrics, **metrics},
-            info={**state.info, **info},
+            info={**state.info, **info, "num_episodes": num_episodes},
         )
 
     def reset_rows(self, data: EnvState, mask_E: Array) -> EnvState:
@@ -197,7 +199,7 @@ class FunctionalEnv:
 
     @cached_property
     def mjx_model(self) -> Any:
-        """The same for MJX, to read: steps do not use it. To vary a model, give the task randomizers."""
+        """`mj_model` as an MJX model, to be read; steps do not use it. To vary a model, give the task randomizers."""
         with runtime.quiet_import():
             from mujoco import mjx
 
@@ -208,9 +210,9 @@ class FunctionalEnv:
         trajectory: Any,
         height: int = 240,
         width: int = 320,
-        camera: str | None = None,
-        scene_option: None = None,
-        modify_scene_fns: None = None,
+        camera: str | int | None = None,
+        scene_option: mujoco.MjvOption | None = None,
+        modify_scene_fns: Sequence[Callable[[mujoco.MjvScene], None]] | None = None,
     ) -> Any:
         """Frames of a list of states (or of their `data`), or one of a single state: (height, width, 3) uint8.
 
@@ -218,31 +220,34 @@ class FunctionalEnv:
             trajectory: states that are not mapped.
             height: in pixels.
             width: in pixels.
-            camera: the name of a camera of the model; None for the task's view.
-            scene_option: of Playground; None.
-            modify_scene_fns: of Playground; None.
+            camera: the name or number of a camera of the model; None for the task's view.
+            scene_option: what is drawn; None for MuJoCo's default.
+            modify_scene_fns: for each state what may add to its scene before it is drawn.
 
         Raises:
-            InvalidConfigError: something else than None where only None can be.
+            UnknownNameError, InvalidConfigError: the model has no such camera.
             RenderError: a frame cannot be drawn here; with the remedy.
         """
         from ksim_envs.render.offscreen import OffscreenRenderer
 
-        if scene_option is not None or modify_scene_fns is not None:
-            raise InvalidConfigError("render takes no scene_option and no modify_scene_fns here; leave them out.")
         view: dict[str, Any] = dict(self.core.task.camera)
         if camera is not None:
-            view = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": self.mj_model.camera(camera).id}
-        renderer = OffscreenRenderer(self.mj_model, camera=view, width=width, height=height)
+            names = [self.mj_model.camera(number).name for number in range(self.mj_model.ncam)]
+            number = camera if isinstance(camera, int) else names.index(check_name("camera", camera, names))
+            view = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": number}
+        renderer = OffscreenRenderer(self.mj_model, camera=view, width=width, height=height, option=scene_option)
         states = trajectory if isinstance(trajectory, Sequence) else [trajectory]
-        frames = [renderer.frame(self._qpos(getattr(state, "data", state))) for state in states]
+        frames = [
+            renderer.frame(self._qpos(getattr(state, "data", state)), modify_scene=modify)
+            for state, modify in zip(states, modify_scene_fns or [None] * len(states), strict=True)
+        ]
         renderer.close()
         return frames if isinstance(trajectory, Sequence) else frames[0]
 
     def _qpos(self, data: EnvState) -> np.ndarray:
         return self.core.backend.state_dict(jax.tree.map(lambda leaf: leaf[None], data.physics))["qpos"][0]
 
-    def _sorted(self, info: Info) -> tuple[dict[str, Array], Info]:
+    def _split(self, info: Info) -> tuple[dict[str, Array], Info]:
         """What brax sums up over an episode, and the rest."""
         names = [*self.core.task.metrics, *self.core.task.rewards]
         metrics = {name: info[name].astype(jnp.float32) for name in names if math.prod(info[name].shape) == 1}
@@ -265,8 +270,8 @@ def wrap(
         randomization_fn: None; the task's randomizers take its place.
 
     Returns:
-        A mapped env. `state.info["truncation"]` is 1 at the time limit and where the physics diverged: brax leaves
-        such a transition out of the advantages.
+        A mapped env. `state.info["truncation"]` is 1 at the time limit, at a truncation of the task, and where the
+        physics diverged: brax leaves such a transition out of the advantages.
 
     Raises:
         InvalidConfigError: there is a `randomization_fn`.
@@ -299,13 +304,15 @@ class FreshResets:
         return self.env.reset(rng)
 
     def step(self, state: State, action: Array) -> State:
-        """One step of every env, and a reset where an episode ended; `obs` is then that of the next episode."""
+        """One step of every env, and a reset where an episode ended; then only `data` and `obs` are the next one's."""
         steps = jnp.where(state.done, 0.0, state.info["steps"])
         state = self.env.step(
             state.replace(done=jnp.zeros_like(state.done), info={**state.info, "steps": steps}), action
         )
-        truncation = jnp.where(state.info["diverged"], 1.0, state.info["truncation"])
-        data = self.unwrapped.reset_rows(state.data, state.done > 0)
+        was_cut_E = state.data.needs_reset_E & ~state.data.terminated_E
+        truncation = jnp.where(was_cut_E, 1.0, state.info["truncation"])
+        ended = dataclasses.replace(state.data, needs_reset_E=state.done > 0)  # at the wrapper's time limit too
+        data = self.unwrapped.reset_rows(ended, state.done > 0)
         obs = self.unwrapped.observe(data)
         return state.replace(data=data, obs=obs, info={**state.info, "truncation": truncation})
 

@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ksim_envs.adapters import num_privileged, prepared
+from ksim_envs.adapters import prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 
@@ -37,7 +37,7 @@ except ImportError as error:
 
 
 class RlGamesVecEnv(IVecEnv):
-    """A batch of envs for rl_games, which bootstraps from the last observation's value where `time_outs` is set.
+    """A batch of envs for rl_games, which values a time-out (`time_outs`) by the observation before the last step.
 
     A row whose physics diverged counts as one of these; it is reset, and training goes on.
 
@@ -63,6 +63,16 @@ class RlGamesVecEnv(IVecEnv):
         self.env = prepared(gym.make(id, num_envs=num_actors, **keywords).unwrapped, "torch", privileged)
         self._seed, self._privileged = seed, tuple(privileged)
 
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """One env's, for rl_games' player."""
+        return self.env.single_observation_space
+
+    @property
+    def action_space(self) -> gym.Space[Any]:
+        """One env's, for rl_games' player."""
+        return self.env.single_action_space
+
     def reset(self) -> Any:
         """Begin a new episode in every env."""
         obs, info = self.env.reset(seed=self._seed)
@@ -76,16 +86,22 @@ class RlGamesVecEnv(IVecEnv):
 
     def get_env_info(self) -> Info:
         """The spaces of one env."""
-        space = self.env.single_observation_space
-        size = self.env.core.num_observations + num_privileged(self.env, self._privileged)
+        size = self.env.core.num_observations + self.env.core.num_privileged(self._privileged)
         states = {"state_space": gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)} if self._privileged else {}
-        return {"observation_space": space, "action_space": self.env.single_action_space, **states}
+        return {"observation_space": self.observation_space, "action_space": self.action_space, **states}
+
+    def render(self, mode: str | None = None) -> Any:
+        """Frames of the first envs; what is asked for is always `"rgb_array"`, as no window is opened."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Close the batch."""
+        self.env.close()
 
     def _grouped(self, obs: torch.Tensor, info: Info) -> Any:
         if not self._privileged:
             return obs
-        hidden = [info[name].reshape(len(obs), -1) for name in self._privileged]
-        return {"obs": obs, "states": torch.cat([obs, *hidden], dim=1)}
+        return {"obs": obs, "states": seen_by_critic(torch.cat, obs, info, self._privileged)}
 
 
 vecenv.register("KSIM", lambda _, num_actors, **keywords: RlGamesVecEnv(num_actors, **keywords))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ksim_envs.adapters import prepared
+from ksim_envs.adapters import prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -42,7 +42,7 @@ class EnvConfig:
 
 
 class RslRlVecEnv(VecEnv):
-    """A batch of envs for rsl_rl, which bootstraps from the last observation's value where `time_outs` is set.
+    """A batch of envs for rsl_rl, which values a time-out (`time_outs`) by the observation before the last step.
 
     A row whose physics diverged counts as one of these; it is reset, and training goes on.
 
@@ -67,7 +67,17 @@ class RslRlVecEnv(VecEnv):
         self.num_envs, self.num_actions = env.num_envs, env.core.num_actions
         self.device = env.device
         self.cfg = EnvConfig(env.spec.id if env.spec else None, env.num_envs, env.backend, env.episode_length)
-        self._observations = self._grouped(*env.reset(seed=seed))
+        self.reset(seed=seed)
+
+    @property
+    def unwrapped(self) -> RslRlVecEnv:
+        """This env."""
+        return self
+
+    @property
+    def step_dt(self) -> float:
+        """The control period in s."""
+        return self.env.dt
 
     @property
     def max_episode_length(self) -> int:
@@ -83,6 +93,11 @@ class RslRlVecEnv(VecEnv):
     def episode_length_buf(self, value: torch.Tensor) -> None:
         self.env.episode_steps = value.cpu().numpy()
 
+    def reset(self, *, seed: int | None = None) -> TensorDict:
+        """Begin a new episode in every env."""
+        self._observations = self._grouped(*self.env.reset(seed=seed))
+        return self._observations
+
     def get_observations(self) -> TensorDict:
         """The current observations; this neither steps nor resets."""
         return self._observations
@@ -95,11 +110,13 @@ class RslRlVecEnv(VecEnv):
 
         Returns:
             Observation groups, reward (num_envs,), dones (num_envs,) int64, and extras: `time_outs` (num_envs,) bool,
-            and `log` with the reward terms.
+            and `log` with the means of the reward terms, and the share of rows that diverged.
         """
         obs, reward, terminated, truncated, info = self.env.step(actions.detach())
         self._observations = self._grouped(obs, info)
-        log = {f"/{name}": info["final_info"][name] for name in self.env.core.task.rewards}
+        final = info["final_info"]
+        log = {f"Reward/{name}": final[name].mean() for name in self.env.core.task.rewards}
+        log["Fault/diverged"] = final["diverged"].float().mean()
         extras = {"time_outs": truncated & ~terminated, "log": log}
         return self._observations, reward, (terminated | truncated).long(), extras
 
@@ -110,6 +127,5 @@ class RslRlVecEnv(VecEnv):
     def _grouped(self, obs: torch.Tensor, info: Info) -> TensorDict:
         groups = {"policy": obs}
         if self._privileged:
-            metrics = [info[name].reshape(self.num_envs, -1) for name in self._privileged]
-            groups["critic"] = torch.cat([obs, *metrics], dim=1)
+            groups["critic"] = seen_by_critic(torch.cat, obs, info, self._privileged)
         return TensorDict(groups, batch_size=[self.num_envs], device=self.device)

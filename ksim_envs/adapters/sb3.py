@@ -4,10 +4,11 @@
     from stable_baselines3 import PPO
     from ksim_envs.adapters.sb3 import KsimVecEnv
 
-    env = KsimVecEnv(gym.make("ksim_envs:ksim/Hopper-v0", num_envs=64))
-    PPO("MlpPolicy", env).learn(100_000)
+    env = KsimVecEnv(gym.make("ksim_envs:ksim/Hopper-v0", num_envs=64, stagger_first_episodes=True))
+    PPO("MlpPolicy", env, n_steps=32, batch_size=512).learn(100_000)
 
-In a script that has `make_vec_env` it is one word: `make_vec_env("ksim/Hopper-v0", 64, vec_env_cls=KsimVecEnv)`.
+In a script that has `make_vec_env` it is one word: `make_vec_env("ksim/Hopper-v0", 64, vec_env_cls=KsimVecEnv)`. What
+`gym.make` takes for a batch only goes into its `vec_env_kwargs`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from jax import Array
 
 from ksim_envs.adapters import prepared
 from ksim_envs.dlpack import Exporter
-from ksim_envs.errors import InvalidConfigError, InvalidOptionError, MissingDependencyError, unknown_name
+from ksim_envs.errors import InvalidConfigError, InvalidOptionError, MissingDependencyError, check_name
 from ksim_envs.single_env import KsimEnv
 from ksim_envs.vector_env import KsimVectorEnv
 
@@ -52,46 +53,60 @@ class KsimVecEnv(VecEnv):
     """
 
     def __init__(
-        self, env: KsimVectorEnv | Sequence[Callable[[], gym.Env[Any, Any]]], *, info_keys: Sequence[str] = ()
+        self,
+        env: KsimVectorEnv | Sequence[Callable[[], gym.Env[Any, Any]]],
+        *,
+        info_keys: Sequence[str] = (),
+        **keywords: Any,
     ) -> None:
         """Wrap a batch.
 
         Args:
             env: the batch, whose auto-reset mode and output this sets; or, as `make_vec_env` has them, one function for
                 each env: then the first one's env says what to make a batch of.
-            info_keys: names of metrics and reward terms of the task to put into the infos of episodes that end.
+            info_keys: names in the batch's `info` (metrics, commands, reward terms, `diverged`) to put into the infos
+                of episodes that end; SB3's `EvalCallback` looks for one called `is_success`.
+            **keywords: of `gym.make`, for the batch that is made.
 
         Raises:
-            InvalidConfigError: it is no batch of ours, or the functions do not make plain envs of ours.
-            UnknownNameError: the task has no such metric or reward term.
+            InvalidConfigError: it is no batch of ours, or the functions do not make plain envs of ours, or there are
+                keywords for a batch that is made already.
+            UnknownNameError: there is no such name in `info`, or no such keyword.
         """
-        batch = _batch_like(env) if isinstance(env, Sequence) and env else env
-        if isinstance(batch, KsimVectorEnv):
-            known = (*batch.core.task.metrics, *batch.core.task.rewards, "diverged")
+        if isinstance(env, Sequence) and env:
+            env = _batch_like(env, keywords)
+        elif keywords:
+            raise InvalidConfigError(
+                f"the batch is made already; pass {', '.join(keywords)} to the gym.make that made it."
+            )
+        if isinstance(env, KsimVectorEnv):
+            known = jax.eval_shape(env.core.info, env.core.shapes)
             for name in info_keys:
-                if name not in known:
-                    raise unknown_name("metric or reward term", name, known)
-        self.env = prepared(batch, "jax")
+                check_name("entry in the batch's info", name, known)
+        self.env = prepared(env, "jax")
         self._info_keys = ("episode_return", "episode_length", *info_keys)
         self._to_numpy = Exporter("numpy", self.env.core.backend.device)
         self._first_ended = jax.jit(partial(_first_ended, min(MAX_ENDED, self.env.num_envs)))
         self._started = time.monotonic()
         self._results: Any = None
         super().__init__(self.env.num_envs, self.env.single_observation_space, self.env.single_action_space)
+        self.metadata = dict(self.env.metadata)  # a video's frames per second are there
 
     def reset(self) -> np.ndarray:
         """Begin a new episode in every env, with the seeds and options of `seed` and `set_options`."""
         seeds = list(self._seeds) if any(seed is not None for seed in self._seeds) else None
-        obs, _ = self.env.reset(seed=seeds, options=_of_batch(self._options))
+        obs, info = self._to_numpy(self.env.reset(seed=seeds, options=_of_batch(self._options)))
+        self.reset_infos = [{name: leaf[row] for name, leaf in info.items()} for row in range(self.num_envs)]
+        self._results = None
         self._reset_seeds()
         self._reset_options()
-        return self._to_numpy(obs)
+        return obs
 
     def step_async(self, actions: np.ndarray) -> None:
         """Begin a step; on an accelerator this does not wait for it."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         final = {name: info["final_info"][name] for name in self._info_keys} | {"obs": info["final_obs"]}
-        ended = self._first_ended(terminated | truncated, final)
+        ended = self._first_ended(info["_final_obs"], final)
         self._results = (obs, reward, terminated, truncated, ended), final
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -129,9 +144,11 @@ class KsimVecEnv(VecEnv):
         return list(self.env.render() or ())
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the batch, once for each env; a single env's space under the name that it has there."""
+        """An attribute of each env, as the batch has it; a single env's space under the name that it has there."""
         name = f"single_{attr_name}" if attr_name in ("observation_space", "action_space") else attr_name
-        return [getattr(self.env, name)] * len([*self._get_indices(indices)])
+        value = getattr(self.env, name)
+        values = self.env.get_attr(name) if isinstance(value, np.ndarray) else [value] * self.num_envs
+        return [values[index] for index in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set an attribute of the batch, for all envs at once.
@@ -151,7 +168,7 @@ class KsimVecEnv(VecEnv):
         Raises:
             InvalidConfigError: only some envs are meant, and the method changes all.
         """
-        if method_name in ("reset", "step", "close") and not self._are_all(indices):
+        if method_name in ("reset", "step", "close", "set_attr") and not self._are_all(indices):
             raise InvalidConfigError(f"env_method({method_name!r}) is for some envs only; leave indices out.")
         values = self.env.call(method_name, *method_args, **method_kwargs)
         return [values[index] for index in self._get_indices(indices)]
@@ -182,7 +199,7 @@ def _of_batch(options: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {name: np.stack([one[name] for one in options]) for name in names}
 
 
-def _batch_like(factories: Sequence[Callable[[], gym.Env[Any, Any]]]) -> KsimVectorEnv:
+def _batch_like(factories: Sequence[Callable[[], gym.Env[Any, Any]]], keywords: dict[str, Any]) -> KsimVectorEnv:
     """A batch of as many envs as there are functions, like the one that the first function makes."""
     env = factories[0]()
     try:
@@ -191,13 +208,16 @@ def _batch_like(factories: Sequence[Callable[[], gym.Env[Any, Any]]]) -> KsimVec
     finally:
         env.close()
     assert spec is not None
-    return gym.make(spec.id, num_envs=len(factories), **spec.kwargs).unwrapped  # type: ignore[return-value]
+    made: Any = gym.make(spec.id, num_envs=len(factories), **{**spec.kwargs, **keywords})
+    return made.unwrapped
 
 
 def _check_is_plain(env: gym.Env[Any, Any]) -> None:
     """Refuse what a batch cannot do as a single env in its wrappers does it."""
     if not isinstance(env.unwrapped, KsimEnv) or env.spec is None:
-        raise InvalidConfigError(f"KsimVecEnv is for envs made by gym.make from an id of ksim_envs; this one is {env}.")
+        raise InvalidConfigError(
+            f"KsimVecEnv batches single envs of gym.make(id) of ksim_envs, without num_envs; this is {env}."
+        )
     while isinstance(env, gym.Wrapper):
         if isinstance(env, Monitor) and env.results_writer is not None:
             raise InvalidConfigError("KsimVecEnv writes no monitor files: wrap it in VecMonitor(env, filename).")

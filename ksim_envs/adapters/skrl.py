@@ -4,8 +4,9 @@
 
     env = wrap_env(gym.make("ksim_envs:ksim/Ant-v0", num_envs=4096), "torch")
 
-skrl's own `wrap_env` takes a batch as well, with NumPy output. (The `time_limit_bootstrap` of skrl's agents values the
-observation after the reset, not the last one of the episode, whatever the wrapper.)
+skrl's own `wrap_env` takes a batch as well, with NumPy output and `autoreset_mode="same_step"`. Whatever the wrapper,
+skrl looks at no final observation: at a time limit off-policy agents take the value of the next episode's first one,
+PPO with `time_limit_bootstrap` too; without it, advantages run on into the next episode.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ksim_envs import validate
-from ksim_envs.adapters import num_privileged, prepared
-from ksim_envs.errors import MissingDependencyError
+from ksim_envs.adapters import prepared, seen_by_critic
+from ksim_envs.errors import MissingDependencyError, check_name
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
 
@@ -47,7 +47,7 @@ def wrap_env(
         UnknownNameError: there is no such framework or metric.
         MissingDependencyError: skrl or the framework is not installed.
     """
-    validate.choice("framework", framework, FRAMEWORKS)
+    check_name("framework", framework, FRAMEWORKS)
     made = _wrapper_class(framework)
     return made(prepared(env, framework, privileged), framework, seed, tuple(privileged))
 
@@ -68,9 +68,7 @@ class _Batch:
     def __init__(self, env: KsimVectorEnv, framework: str, seed: int | None, privileged: tuple[str, ...]) -> None:
         super().__init__(env)  # pyright: ignore[reportCallIssue]  # of skrl's Wrapper
         self._env, self._privileged = env, privileged
-        key: Any = getattr(import_module("skrl").config, framework).key
-        self._seed = int(np.asarray(key).sum()) if seed is None else seed
-        self._num_privileged = num_privileged(env, privileged)
+        self._framework, self._seed = framework, seed
         self._concatenate = (
             import_module("torch").cat if framework == "torch" else import_module("jax.numpy").concatenate
         )
@@ -89,13 +87,14 @@ class _Batch:
     @property
     def state_space(self) -> gym.Space[Any] | None:
         """Of `state`; None without privileged metrics."""
-        size = self._env.core.num_observations + self._num_privileged
+        size = self._env.core.num_observations + self._env.core.num_privileged(self._privileged)
         return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) if self._privileged else None
 
     def reset(self) -> tuple[Any, Info]:
         """Observations (num_envs, num_obs), and info."""
         if self._last is None:
-            self._last = self._env.reset(seed=self._seed)
+            key: Any = getattr(import_module("skrl").config, self._framework).key  # of `set_seed`, (2,) in JAX's
+            self._last = self._env.reset(seed=int(np.asarray(key).sum()) if self._seed is None else self._seed)
         return self._last
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
@@ -109,7 +108,7 @@ class _Batch:
         if not self._privileged or self._last is None:
             return None
         obs, info = self._last
-        return self._concatenate([obs, *(info[name].reshape(len(obs), -1) for name in self._privileged)], 1)
+        return seen_by_critic(self._concatenate, obs, info, self._privileged)
 
     def render(self, *args: Any, **kwargs: Any) -> Any:
         """Frames of the first envs."""

@@ -14,19 +14,18 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from importlib import import_module
 from typing import Any
 
 import mujoco
 import numpy as np
 
-from ksim_envs.errors import InvalidConfigError, RenderError, unknown_name
+from ksim_envs.errors import InvalidConfigError, RenderError
 from ksim_envs.render.platforms import PLATFORMS, REMEDIES, requested
 from ksim_envs.validate import positive_integer
 
 MAX_PIXELS = 8192  # the largest width and height of a frame
-_CAMERA_FIELDS = ("azimuth", "distance", "elevation", "fixedcamid", "lookat", "orthographic", "trackbodyid", "type")
 _platform_in_use: str | None = None
 _choosing = threading.Lock()
 
@@ -40,19 +39,26 @@ class OffscreenRenderer:
     """
 
     def __init__(
-        self, model: mujoco.MjModel, *, camera: Mapping[str, Any], width: int = 480, height: int = 480
+        self,
+        model: mujoco.MjModel,
+        *,
+        camera: Mapping[str, Any],
+        width: int = 480,
+        height: int = 480,
+        option: mujoco.MjvOption | None = None,
     ) -> None:
         """Choose a GL platform and make a context on it.
 
         Args:
             model: what to draw; a copy is kept, so later changes to it are not seen.
-            camera: fields of `mujoco.MjvCamera` that differ from the default view; m and degrees.
+            camera: fields of `mujoco.MjvCamera` that differ from the default view, as `Task` has checked them; m and
+                degrees.
             width: of a frame, in pixels, at most `MAX_PIXELS`.
             height: of a frame, in pixels, at most `MAX_PIXELS`.
+            option: what is drawn; None for MuJoCo's default.
 
         Raises:
-            InvalidConfigError: a size, or a value for a camera field, that cannot be used.
-            UnknownNameError: a camera field that does not exist.
+            InvalidConfigError: a size that cannot be used, or a body or camera that the model does not have.
             RenderError: no GL platform works, or `MUJOCO_GL` is none that there is; with the remedy.
         """
         width, height = positive_integer("width", width, MAX_PIXELS), positive_integer("height", height, MAX_PIXELS)
@@ -64,17 +70,23 @@ class OffscreenRenderer:
         self._camera = _make_camera(self._model, self._data, camera)
         self._floors, self._tiles = _floors(self._model)
         self._home_lookat, self._home_centers = self._camera.lookat.copy(), self._data.subtree_com.copy()
-        self._scene, self._option = mujoco.MjvScene(self._model, maxgeom=10_000), mujoco.MjvOption()
+        self._scene, self._option = mujoco.MjvScene(self._model, maxgeom=10_000), option or mujoco.MjvOption()
         self._thread = threading.get_ident()
         self._contexts: tuple[Any, mujoco.MjrContext] | None = _open_contexts(self._model, self._viewport)
         atexit.register(self.close)  # runs before the handler by which mujoco.egl ends EGL, and which would break it
 
-    def frame(self, qpos: np.ndarray, qvel: np.ndarray | None = None) -> np.ndarray:
+    def frame(
+        self,
+        qpos: np.ndarray,
+        qvel: np.ndarray | None = None,
+        modify_scene: Callable[[mujoco.MjvScene], None] | None = None,
+    ) -> np.ndarray:
         """A picture of the model in one state.
 
         Args:
             qpos: (nq,) positions.
             qvel: (nv,) velocities, part of a state, though nothing that is drawn depends on them.
+            modify_scene: what may add to the scene before it is drawn.
 
         Returns:
             (height, width, 3) uint8, a new array.
@@ -93,6 +105,8 @@ class OffscreenRenderer:
         mujoco.mjv_updateScene(
             self._model, self._data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        if modify_scene:
+            modify_scene(self._scene)
         gl.make_current()  # last, lest the garbage collector closes another renderer in between
         mujoco.mjr_render(self._viewport, self._scene, context)
         mujoco.mjr_readPixels(pixels, None, self._viewport, context)
@@ -149,12 +163,7 @@ def _make_camera(model: mujoco.MjModel, data: mujoco.MjData, fields: Mapping[str
     if model.ngeom:
         camera.lookat[:] = np.median(data.geom_xpos, axis=0)
     for name, value in fields.items():
-        if name not in _CAMERA_FIELDS:
-            raise unknown_name("camera field", str(name), _CAMERA_FIELDS)
-        try:
-            setattr(camera, name, value)
-        except (TypeError, ValueError) as reason:
-            raise InvalidConfigError(f"camera[{name!r}] is {value!r}, which MuJoCo cannot use: {reason}") from reason
+        setattr(camera, name, value)
     for name, size in {"trackbodyid": model.nbody, "fixedcamid": model.ncam}.items():
         if not -1 <= getattr(camera, name) < size:
             raise InvalidConfigError(f"camera[{name!r}] is {getattr(camera, name)}; it must be from -1 to {size - 1}.")

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 from jax import Array
 
 from ksim_envs import dlpack, validate
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
 
@@ -55,7 +55,7 @@ class DeviceWrapper(VectorWrapper):
 
     @output.setter
     def output(self, value: str) -> None:
-        validate.choice("output", value, validate.OUTPUTS)
+        check_name("output", value, validate.OUTPUTS)
         self._export = dlpack.Exporter(value, self.batch.core.backend.device)
         self._output = value
 
@@ -63,6 +63,23 @@ class DeviceWrapper(VectorWrapper):
     def autoreset_mode(self) -> AutoresetMode:
         """The batch's mode; it may be changed there."""
         return self.batch.autoreset_mode
+
+    @property
+    def device(self) -> str:
+        """Where outputs live, as torch spells it."""
+        return self.batch.device
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """See `KsimVectorEnv.call`."""
+        return self.batch.call(name, *args, **kwargs)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """See `KsimVectorEnv.get_attr`."""
+        return self.batch.get_attr(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """See `KsimVectorEnv.set_attr`."""
+        self.batch.set_attr(name, values)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -117,8 +134,3 @@ class DeviceWrapper(VectorWrapper):
 def is_first(info: Info) -> Array:
     """(E,) whether what an env shows after the step is the first observation of an episode."""
     return info["episode_length"] == 0
-
-
-def shape_of(space: Any) -> tuple[int, ...]:
-    """Of the arrays in a space of boxes."""
-    return space.shape

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, flatdim
 from gymnasium.vector.utils import batch_space
 from jax import Array
 
@@ -16,7 +16,7 @@ from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
-from ksim_envs.wrappers.device import DeviceWrapper, shape_of
+from ksim_envs.wrappers.device import DeviceWrapper
 
 PRIOR_WEIGHT = 1e-4
 """Observations of mean 0 and variance 1 that statistics begin with, as in Gymnasium."""
@@ -45,9 +45,9 @@ class NormalizeObservation(DeviceWrapper):
         super().__init__(env)
         self.epsilon = _positive_epsilon(epsilon)
         self.update_running_mean = True
-        self.single_observation_space = Box(-np.inf, np.inf, shape_of(env.single_observation_space), np.float32)
+        self.single_observation_space = Box(-np.inf, np.inf, env.single_observation_space.shape, np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._moments = Moments.empty(int(np.prod(shape_of(env.single_observation_space))), PRIOR_WEIGHT)
+        self._moments = Moments.empty(flatdim(self.single_observation_space), PRIOR_WEIGHT)
 
     @property
     def obs_rms(self) -> Moments:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,10 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from ksim_envs import guard, validate
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
-from ksim_envs.wrappers.device import DeviceWrapper, is_first, shape_of
+from ksim_envs.wrappers.device import DeviceWrapper, is_first
 
 
 class FrameStackObservation(DeviceWrapper):
@@ -36,10 +38,10 @@ class FrameStackObservation(DeviceWrapper):
         """
         super().__init__(env)
         self.stack_size = validate.positive_integer("stack_size", stack_size)
-        shape = shape_of(env.single_observation_space)
+        shape: Any = env.single_observation_space.shape
         self._padding = None if isinstance(padding_type, str) else jnp.asarray(padding_type, jnp.float32)
         if isinstance(padding_type, str):
-            validate.choice("padding_type", padding_type, ("reset", "zero"))
+            check_name("padding_type", padding_type, ("reset", "zero"))
             self._padding = jnp.zeros(shape) if padding_type == "zero" else None
         elif np.shape(padding_type) != shape:
             raise InvalidConfigError(f"padding_type has shape {np.shape(padding_type)}; an observation has {shape}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import gymnasium as gym
 import torch
 import tyro
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ def main(args: Args) -> float:
     envs = ksim_envs.make(
         args.env_id, args.num_envs, output="torch", autoreset_mode="same_step", stagger_first_episodes=True
     )
-    num_obs, num_actions = envs.core.num_observations, envs.core.num_actions
+    num_obs, num_actions = map(gym.spaces.flatdim, (envs.single_observation_space, envs.single_action_space))
     agent = Agent(num_obs, num_actions).to(envs.device)
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
     obs, _ = envs.reset(seed=args.seed)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,6 +12,9 @@ import pytest
 
 from ksim_envs.adapters.functional import FunctionalEnv, wrap
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.tasks.curricula import Linear
+from ksim_envs.tasks.observations import Coordinate
+from ksim_envs.tasks.terminations import Outside
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
@@ -29,6 +33,8 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
 TASK, NUM_ENVS, LENGTH = tiny.HOPPER_LIKE, 8, 25
+CUT = replace(TASK, truncations={"far": Outside(Coordinate(0), -0.02, 0.02)})
+CLIMBING = replace(TASK, curriculum=Linear(steps_to_top=10 * LENGTH))
 WRAPS = {
     "brax": training.wrap,
     "playground": mujoco_playground.wrapper.wrap_for_brax_training,
@@ -67,8 +73,10 @@ def actions(steps):
     return jax.random.uniform(jax.random.key(1), (steps, NUM_ENVS, 2), minval=-1, maxval=1)
 
 
-def test_our_wrap_does_what_the_vector_env_does(env):
-    twin = KsimVectorEnv(TASK, NUM_ENVS, backend="native", autoreset_mode="same_step", episode_length=LENGTH)
+@pytest.mark.parametrize("task", [TASK, CUT], ids=["time limits", "truncations of the task"])
+def test_our_wrap_does_what_the_vector_env_does(task):
+    env = FunctionalEnv(task, backend="native")
+    twin = KsimVectorEnv(task, NUM_ENVS, backend="native", autoreset_mode="same_step", episode_length=LENGTH)
     keys = jax.random.key_data(twin.core.keys(3))
     first, states = jax.jit(partial(rollout, wrap(env, LENGTH)))(keys, actions(100))
     np.testing.assert_array_equal(first.obs, twin.reset(seed=3)[0])
@@ -126,6 +134,21 @@ def test_a_diverged_row_is_truncated_and_reset(env):
     assert state.done.tolist() == state.info["truncation"].tolist() == state.info["diverged"].tolist() == expected
     state = wrapped.step(state, actions(1)[0])
     assert not state.done.any() and not state.info["truncation"].any()
+
+
+def test_a_row_that_diverges_while_an_action_is_held_is_truncated(env):
+    held = wrap(env, episode_length=LENGTH, action_repeat=3)
+    state = held.reset(jax.random.split(jax.random.PRNGKey(0), NUM_ENVS))
+    state = held.step(state, actions(1)[0].at[2].set(jnp.nan))
+    assert state.info["truncation"].tolist() == state.done.tolist() == [i == 2 for i in range(NUM_ENVS)]
+
+
+def test_a_curriculum_learns_from_episodes_that_come_to_the_time_limit():
+    wrapped = wrap(FunctionalEnv(CLIMBING, backend="native"), episode_length=5)
+    keys = jax.random.split(jax.random.PRNGKey(0), NUM_ENVS)
+    _, states = jax.jit(partial(rollout, wrapped))(keys, jnp.zeros((20, NUM_ENVS, 2)))
+    assert (states.info["truncation"].sum(axis=0) > 0).all()
+    assert (states.info["curriculum_level"][-1] > states.info["curriculum_level"][0]).all()
 
 
 def test_it_counts_as_an_env_of_both_libraries_though_it_is_none(env):

@@ -5,12 +5,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
 import ksim_envs
 from ksim_envs.adapters.functional import FunctionalEnv
-from ksim_envs.errors import InvalidConfigError, RenderError, UnknownNameError
+from ksim_envs.errors import RenderError, UnknownNameError
 from ksim_envs.tasks.observations import Field
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
@@ -114,6 +115,16 @@ def test_a_diverged_env_is_done_and_touches_no_other(env):
     np.testing.assert_array_equal(found.obs[others], expected.obs[others])
 
 
+def test_an_episode_begun_by_putting_the_first_state_back_has_randomness_of_its_own(env):
+    first, action = jax.vmap(env.reset)(keys()), actions(1)[0]
+    state = jax.vmap(env.step)(first, action)
+    assert (state.data.episode_E == 1).all()
+    again = jax.vmap(env.step)(state.replace(data=first.data, obs=first.obs), action)
+    assert (again.data.episode_E == 2).all()
+    assert (jax.vmap(env.step)(again, action).data.episode_E == 2).all()
+    np.testing.assert_array_equal(again.obs, state.obs)  # of a task without noise
+
+
 # The shape of a state
 
 
@@ -141,6 +152,7 @@ def test_metrics_are_single_numbers_and_info_has_the_rest(env):
     assert {(leaf.shape, str(leaf.dtype)) for leaf in state.metrics.values()} == {((), "float32")}
     assert {name: leaf.shape for name, leaf in state.info.items()} == {
         "diverged": (),
+        "num_episodes": (),
         "velocities": (3,),
         "privileged": (1,),
     }
@@ -172,5 +184,10 @@ def test_frames_of_states_and_of_their_physics(env):
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
     np.testing.assert_array_equal(env.render(states[0].pipeline_state, 48, 64), frames[0])
     assert (frames[0] != frames[1]).any()
-    with pytest.raises(InvalidConfigError, match="scene_option"):
-        env.render(states, 48, 64, None, object())
+    option, seen = mujoco.MjvOption(), []
+    option.geomgroup[:] = 0
+    assert (env.render(states[0], 48, 64, None, option) != frames[0]).any()
+    env.render(states, 48, 64, modify_scene_fns=[lambda scene: seen.append(scene.ngeom)] * 2)
+    assert len(seen) == 2 and min(seen) > 0
+    with pytest.raises(UnknownNameError, match="no camera 'side'"):
+        env.render(states, 48, 64, "side")

@@ -112,3 +112,14 @@ def test_rl_games_ppo_trains_through_terminations_and_time_outs(tmp_path):
     assert all(torch.isfinite(leaf).all() for leaf in after)
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert agent.game_lengths.current_size > NUM_ENVS
+
+
+def test_rl_games_player_plays(tmp_path):
+    runner = Runner()
+    params = {"seed": 0, "algo": {"name": "a2c_continuous"}, "model": {"name": "continuous_a2c_logstd"}}
+    config = {**CONFIG, "train_dir": str(tmp_path), "device_name": "cpu", "player": {"games_num": 2}}
+    runner.load({"params": {**params, "network": NETWORK, "config": config}})
+    player = runner.create_player()
+    player.run()
+    assert player.env.env.num_envs == 1
+    player.env.close()

@@ -46,8 +46,9 @@ def test_steps_equal_those_of_the_vector_env_and_only_truncations_are_time_outs(
             np.testing.assert_array_equal(dones, terminated | truncated)
             np.testing.assert_array_equal(extras["time_outs"], truncated & ~terminated)
             num_time_outs += int(extras["time_outs"].sum())
-            assert extras["log"].keys() == {"/reward_forward", "/reward_ctrl", "/reward_survive"}
-            np.testing.assert_allclose(sum(extras["log"].values()), reward, rtol=1e-5, atol=1e-6)
+            names = ("Fault/diverged", *(f"Reward/{name}" for name in env.env.core.task.rewards))
+            assert extras["log"].keys() == set(names) and extras["log"]["Fault/diverged"] == 0
+            np.testing.assert_allclose(sum(extras["log"].values()), reward.mean(), rtol=1e-5, atol=1e-6)
         assert observations.batch_size == (NUM_ENVS,)
         np.testing.assert_array_equal(observations["policy"], obs)
         critic = np.concatenate([obs, info["x_velocity"][:, None], info["x_position"][:, None]], axis=1)
@@ -68,6 +69,7 @@ def test_a_row_whose_physics_diverges_is_a_time_out_and_goes_on(envs):
     np.testing.assert_array_equal(extras["time_outs"], mask)
     np.testing.assert_array_equal(dones, mask)
     assert reward[2] == 0 and torch.isfinite(observations["policy"]).all()
+    assert extras["log"]["Fault/diverged"] == 1 / NUM_ENVS
     assert not env.step(torch.zeros(NUM_ENVS, 3))[2].any()
 
 
@@ -101,6 +103,14 @@ def test_the_runner_trains_through_terminations_and_time_outs(envs, tmp_path):
     assert all(torch.isfinite(leaf).all() for leaf in after)
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert len(runner.logger.lenbuffer) > 0
+
+
+def test_what_rsl_rls_extensions_ask_for(envs):
+    env = RslRlVecEnv(envs, seed=3)
+    assert env.unwrapped.step_dt == envs.dt
+    first = env.get_observations()["policy"].clone()
+    env.step(torch.zeros(NUM_ENVS, 3))
+    np.testing.assert_array_equal(env.reset(seed=3)["policy"], first)
 
 
 def test_what_is_logged_about_the_envs_is_a_dataclass(envs):

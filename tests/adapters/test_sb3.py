@@ -11,6 +11,7 @@ from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make
 
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -100,6 +101,8 @@ def test_staggered_first_episodes_do_not_end_together():
     ended = np.array([env.step(np.zeros((NUM_ENVS, 3), np.float32))[2] for _ in range(3 * NUM_ENVS)])
     assert (ended[:NUM_ENVS] == np.eye(NUM_ENVS, dtype=bool)).all()
     assert (ended.sum(axis=1) == 1).all()
+    env.reset()  # as a second `learn` does
+    assert [env.step(np.zeros((NUM_ENVS, 3), np.float32))[2].sum() for _ in range(NUM_ENVS)] == [1] * NUM_ENVS
 
 
 def test_infos_can_have_metrics_and_reward_terms_of_the_episodes_last_step():
@@ -138,6 +141,9 @@ def test_attributes_and_methods_are_those_of_the_batch(env):
     env.reset()
     assert env.get_attr("action_space") == [env.action_space] * NUM_ENVS
     assert env.get_attr("episode_length", indices=[0, 3]) == [LENGTH, LENGTH]
+    assert env.get_attr("episode_steps") == [0] * NUM_ENVS
+    assert [info["x_position"].shape for info in env.reset_infos] == [()] * NUM_ENVS
+    assert env.metadata["render_fps"] == 125
     assert env.env_method("physics_state", indices=0)[0].keys() == {"qpos", "qvel", "time"}
     assert env.has_attr("dt") and not env.has_attr("nothing")
     env.set_attr("episode_length", 5)
@@ -156,10 +162,21 @@ def test_make_vec_env_makes_a_batch_like_the_first_env():
     np.testing.assert_array_equal(env.reset(), expected)
 
 
+def test_what_only_a_batch_takes_goes_into_make_vec_envs_vec_env_kwargs():
+    env = make_vec_env(ID, 4, vec_env_cls=KsimVecEnv, vec_env_kwargs={"num_threads": 1, "episode_length": 9})
+    assert env.env.episode_length == 9 and env.env.core.backend.num_threads == 1
+    with pytest.raises(InvalidConfigError, match="stagger_first_episodes= is for a batch .*vec_env_kwargs"):
+        make_vec_env(ID, 4, vec_env_cls=KsimVecEnv, env_kwargs={"stagger_first_episodes": True})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_thread'. Did you mean 'num_threads'"):
+        make_vec_env(ID, 4, vec_env_cls=KsimVecEnv, vec_env_kwargs={"num_thread": 1})
+    with pytest.raises(InvalidConfigError, match="the batch is made already; pass num_threads to"):
+        KsimVecEnv(make(), num_threads=1)
+
+
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"env_id": "CartPole-v1"}, "made by gym.make from an id of ksim_envs"),
+        ({"env_id": "CartPole-v1"}, "batches single envs of gym.make"),
         ({"env_id": ID, "wrapper_class": gym.wrappers.ClipAction}, "cannot apply ClipAction"),
         ({"env_id": ID, "monitor_dir": "logs"}, "VecMonitor"),
         ({"env_id": ID, "monitor_kwargs": {"info_keywords": ("x_position",)}}, r"pass info_keys=\('x_position',\)"),
@@ -204,6 +221,24 @@ def test_sb3s_own_wrappers_and_evaluation_work():
     model.learn(512)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=NUM_ENVS)
     assert 0 < mean < 10 * LENGTH
+
+
+def test_a_run_is_evaluated_saved_and_loaded_with_its_normalization(tmp_path):
+    env, evaluated = VecNormalize(KsimVecEnv(make())), VecNormalize(KsimVecEnv(make()), training=False)
+    callback = EvalCallback(evaluated, eval_freq=32, n_eval_episodes=4, log_path=str(tmp_path), verbose=0, warn=False)
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=64, seed=0, device="cpu", policy_kwargs={"net_arch": [16]})
+    model.learn(512, callback=callback)
+    assert len(callback.evaluations_results) == 2 and np.isfinite(callback.evaluations_results).all()
+    model.save(tmp_path / "model")
+    env.save(str(tmp_path / "statistics"))
+    loaded = VecNormalize.load(str(tmp_path / "statistics"), KsimVecEnv(make()))
+    again = PPO.load(tmp_path / "model", loaded, device="cpu")
+    obs = np.ones((NUM_ENVS, 11), np.float32)
+    seen = [
+        each.predict(norm.normalize_obs(obs), deterministic=True)[0] for each, norm in ((model, env), (again, loaded))
+    ]
+    np.testing.assert_array_equal(*seen)
+    again.learn(512)
 
 
 def test_a_bare_batch_is_refused_by_the_adapters_name(envs):

@@ -12,7 +12,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("torchrl")
     from tensordict.nn import NormalParamExtractor, TensorDictModule
-    from torchrl.envs import GymWrapper
+    from torchrl.envs import GymEnv, GymWrapper
     from torchrl.envs.utils import check_env_specs
     from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
     from torchrl.objectives import ClipPPOLoss
@@ -27,6 +27,12 @@ def test_the_specs_hold(mode, output):
     env = GymWrapper(make(autoreset_mode=mode, output=output))
     assert env.batch_size == (NUM_ENVS,)
     check_env_specs(env)
+
+
+def test_torchrls_constructor_by_id_makes_a_single_env():
+    env = GymEnv("ksim/Hopper-v0", episode_length=5)
+    check_env_specs(env)
+    assert env.rollout(9).shape == (5,)
 
 
 def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observations():

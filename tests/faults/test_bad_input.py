@@ -532,7 +532,7 @@ def test_gymnasium_names_the_nearest_id():
     [
         ({"num_envs": 2, "bakend": "native"}, "Did you mean 'backend'"),
         ({"num_envs": 2, "autoreset": "next_step"}, "Did you mean 'autoreset_mode'"),
-        ({"num_envs": 2, "task": None}, "keyword of KsimVectorEnv 'task'"),
+        ({"num_envs": 2, "task": None}, "KsimVectorEnv got an unexpected keyword argument 'task'"),
         ({"episode_lenght": 5}, "Did you mean 'episode_length'"),
     ],
     ids=str,

@@ -203,7 +203,8 @@ def test_gym_make_vec_without_a_number_is_refused():
 @pytest.mark.parametrize("make", [ksim_envs.make, gym.make, gym.make_vec])
 def test_an_unknown_keyword_is_refused_with_the_near_miss(make):
     with pytest.raises(
-        UnknownNameError, match="keyword of KsimVectorEnv 'autoreset_mod'. Did you mean 'autoreset_mode'"
+        UnknownNameError,
+        match="KsimVectorEnv got an unexpected keyword argument 'autoreset_mod'. Did you mean 'autoreset_mode'",
     ):
         make(SMALL, num_envs=2, autoreset_mod="same_step")
 

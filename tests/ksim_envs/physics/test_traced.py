@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ksim_envs import physics, runtime
+from ksim_envs import physics, program_cache
 from ksim_envs.physics.traced import TracedOnce, fingerprint
 
 ROLLOUT = """
@@ -59,7 +59,7 @@ def first(tmp_path_factory):
 
 
 def kept(folder):
-    return sorted(folder.glob(f"*{runtime.TRACED_SUFFIX}"))
+    return sorted(folder.glob(f"*{program_cache.TRACED_SUFFIX}"))
 
 
 def test_the_next_process_traces_nothing_and_observes_the_same_bits(first):
@@ -87,12 +87,12 @@ def test_without_a_cache_or_its_library_the_bits_are_the_same(first, tmp_path, a
 
 
 def test_the_cache_command_counts_and_clears_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
-    program, other = tmp_path / f"name{runtime.TRACED_SUFFIX}", tmp_path / "other"
+    monkeypatch.setattr(program_cache, "location", lambda: tmp_path)
+    program, other = tmp_path / f"name{program_cache.TRACED_SUFFIX}", tmp_path / "other"
     for path in (program, other):
         path.write_bytes(b"12345")
-    assert runtime.cache_size() == (1, 5)
-    assert runtime.clear_cache() == 5
+    assert program_cache.size() == (1, 5)
+    program_cache.clear()
     assert list(tmp_path.iterdir()) == [other]
 
 
@@ -110,7 +110,7 @@ def num_kept(folder, identity="one", size=2):
 
 
 def test_a_program_is_that_of_one_identity_one_shape_and_one_version_of_everything(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(program_cache, "location", lambda: tmp_path)
     assert num_kept(tmp_path) == num_kept(tmp_path) == 1
     assert num_kept(tmp_path, size=3) == 2
     assert num_kept(tmp_path, identity="two") == 3
@@ -124,6 +124,6 @@ def test_a_program_is_that_of_one_identity_one_shape_and_one_version_of_everythi
 def test_where_no_file_can_be_written_it_runs_all_the_same(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
-    monkeypatch.setattr(runtime, "cache_dir", lambda: Path(folder))
+    monkeypatch.setattr(program_cache, "location", lambda: Path(folder))
     assert num_kept(tmp_path) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
