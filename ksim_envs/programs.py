@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from ksim_envs import dlpack
 from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Programs:
             return state, (state.obs_EL, core.info(state))
 
         self._no_episodes_E = jax.device_put(np.zeros(core.num_envs, np.int32), core.backend.device)
+        # numbers stay on the device: to bring them there takes longer than a step of some tasks
+        self._number = functools.lru_cache(lambda value: jax.device_put(np.int32(value), core.backend.device))
         self._step, self._reset = jax.jit(step, donate_argnums=0), jax.jit(reset, donate_argnums=0)
 
     def step(
@@ -50,7 +54,7 @@ class Programs:
         """`Core.step`, with the time limits of episodes up to those of number `staggered_E` staggered."""
         limit = self._core.task.episode_length if episode_length is None else episode_length
         staggered_E = self._no_episodes_E if staggered_E is None else staggered_E
-        return self._step(state, action_EA, np.int32(autoreset), np.int32(limit), staggered_E)
+        return self._step(state, action_EA, self._number(autoreset), self._number(limit), staggered_E)
 
     def reset(
         self, state: EnvState, mask_E: np.ndarray, start: dict[str, Array] | None = None
@@ -62,7 +66,7 @@ class Programs:
         """
         if start or not mask_E.all():
             return self._reset(state, mask_E, start or {})
-        shape = self._core.num_envs, self._core.num_actions
-        idle_EA = jax.device_put(np.zeros(shape, np.float32), self._core.backend.device)  # as those of a step are
+        shape, device = (self._core.num_envs, self._core.num_actions), self._core.backend.device
+        idle_EA = dlpack.private_actions(np.zeros(shape, np.float32), shape, "", device)  # as those of a step are
         state, result = self.step(state, idle_EA, RESET_ALL)
         return state, (result.obs_EL, result.info)

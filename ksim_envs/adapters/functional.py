@@ -317,10 +317,14 @@ class FreshResets:
         return state.replace(data=data, obs=obs, info={**state.info, "truncation": truncation})
 
 
-with runtime.quiet_import(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of jaxopt
-    try:
-        from brax.envs import base as _brax
-    except ImportError:
-        pass
-    else:
-        _brax.Env.register(FunctionalEnv)  # brax's SAC and ARS ask
+def _register_with_brax() -> None:
+    """Have `FunctionalEnv` count as an env of brax, whose SAC and ARS ask."""
+    with runtime.quiet_import(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of jaxopt
+        try:
+            from brax.envs.base import Env
+        except ImportError:
+            return
+        Env.register(FunctionalEnv)
+
+
+_register_with_brax()

@@ -77,6 +77,7 @@ class NativeBackend:
         self._inputs = {name for name in model_fields if needs_derived_constants(frozenset({name}))}
         self._unusable_E = np.zeros(num_envs, bool)
         self._columns = _carried_columns(model)
+        self._defaults = self._batch.state[0].copy()
         self._lock = threading.Lock()
         self._pid = os.getpid()
         _batches.add(self._batch)
@@ -177,7 +178,7 @@ class NativeBackend:
         chosen = chosen[np.argsort(rows_R[chosen])]  # the batch wants sorted ids
         ids = rows_R[chosen]
         self._write_model_fields(model_fields)
-        self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._batch.state[ids] = self._defaults  # several times faster than the batch's own reset of a few rows
         self._batch.bind("qpos")[ids] = _decoded(qpos_RL)[chosen]
         self._batch.bind("qvel")[ids] = _decoded(qvel_RL)[chosen]
         usable = _within_bounds(self._batch.state[ids][:, self._columns])  # MuJoCo would replace the others unasked
@@ -186,7 +187,8 @@ class NativeBackend:
             leaf[...] = 0
         new.integration["state"][chosen] = _bits(self._batch.state[ids][:, self._columns])
         # What the engine cannot compute stays zero; the row's first step will fail and report it.
-        computed = usable & ~np.isin(ids, failed)
+        computed = usable
+        computed[np.searchsorted(ids, failed)] = False
         chosen, ids = chosen[computed], ids[computed]
         for name in self._changes:
             new.integration[PREVIOUS + name][chosen] = _bits(self._bound[name].reshape(self.num_envs, -1)[ids])
@@ -216,8 +218,8 @@ class NativeBackend:
         usable_E = _within_bounds(before) & ~self._unusable_E
         ids = np.flatnonzero(active_E & usable_E)
         batch.state[:, self._columns] = before
-        batch.bind("xfrc_applied")[:] = 0.0 if push_EL is None else push_EL.xfrc_applied
         if push_EL is not None:
+            batch.bind("xfrc_applied")[:] = push_EL.xfrc_applied
             batch.bind("qvel")[:] += push_EL.qvel_kick
         batch.warning[:] = 0
         control = ctrl_ESL if len(ids) == self.num_envs else ctrl_ESL[ids]
@@ -231,12 +233,15 @@ class NativeBackend:
 
     def _faults(self, failed: np.ndarray) -> np.ndarray:
         """The fault masks of the rows that were stepped (what stands in the others has no meaning)."""
+        beyond_E = ~_within_bounds(self._batch.state[:, self._columns])
+        if not len(failed) and not self._batch.warning.any():
+            return beyond_E * np.uint32(guard.Fault.PHYSICS.mask)
         raised = self._batch.warning[:, :, 1] > 0
         overflowed_E = raised[:, OVERFLOWS].any(axis=1)
         overflowed_E[[row for row in failed if "out of memory" in self._batch.error(row)]] = True
         raised_E = raised.any(axis=1)
         raised_E[failed] = True
-        diverged_E = raised_E & ~overflowed_E | ~_within_bounds(self._batch.state[:, self._columns])
+        diverged_E = raised_E & ~overflowed_E | beyond_E
         return (overflowed_E * guard.Fault.OVERFLOW.mask + diverged_E * guard.Fault.PHYSICS.mask).astype(np.uint32)
 
     def _collect(self, new: PhysicsState, old: PhysicsState, stepped_E: np.ndarray) -> None:
@@ -254,6 +259,8 @@ class NativeBackend:
 
     def _write_model_fields(self, model_fields: dict[str, np.ndarray]) -> None:
         """Write the per-env model fields into the rows of the batch where they are not those written last."""
+        if not self._expanded:
+            return
         stale_E = np.zeros(self.num_envs, bool)
         for name, values in self._expanded.items():
             given, written = model_fields[name], self._written[name]
