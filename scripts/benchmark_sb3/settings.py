@@ -12,11 +12,11 @@ class Hyperparameters:
     """Of PPO, as SB3, SBX and ours have them; most are named as in `PPOConfig`.
 
     The defaults are what contestants have in common: SB3's defaults but for the number of envs, which makes rollouts of
-    32 steps of SB3's 2048 of one env, and for the schedule, a larger minibatch, larger networks and less noise at
+    128 steps of SB3's 2048 of one env, and for the schedule, a larger minibatch, larger networks and less noise at
     first, each of which SB3's own published hyperparameters have too.
     """
 
-    num_envs: int = 64
+    num_envs: int = 16
     """The more of them, the faster all contestants are, and the shorter the rollouts, which changes what is learned."""
     dataset_size: int = 2048
     """Env steps in one iteration, of all envs together."""

@@ -104,7 +104,7 @@ def test_a_benchmark_that_was_stopped_goes_on_and_then_has_nothing_left_to_do(tm
 
     ended = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
-    assert "SB3 PPO on Gymnasium, 64 envs" not in ended.stdout, "a job that had ended was run again"
+    assert "SB3 PPO on Gymnasium, 16 envs" not in ended.stdout, "a job that had ended was run again"
     text = (tmp_path / results.FILE).read_text()
     assert text.startswith(before)
     found = list(results.load(tmp_path).values())
@@ -208,7 +208,7 @@ def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
     order = asked.jobs(found)
     trials = asked.trials("Hopper", "sb3")
     kinds = [(trial.envs, trial.num_envs, trial.num_threads) for trial in trials]
-    assert kinds == [(envs, 64, number) for envs in ("dummy", "subproc") for number in THREADS]
+    assert kinds == [(envs, 16, number) for envs in ("dummy", "subproc") for number in THREADS]
     for number, trial in enumerate(trials):
         assert next(order) == trial
         found |= known(timed(trial, 200.0 + number))
@@ -387,7 +387,7 @@ def test_the_report_says_what_is_there_and_what_is_missing(half, tmp_path):
     assert "1 trainings are missing:** Hopper sb3_ksim seed 1." in text
     lines = text.splitlines()
     label = CONTESTANTS["sb3_ksim"].label
-    assert f"| sb3_ksim | {label} | 64 (ksim) | 1 | 5,000 | 182 | 45 | 1.90 | 1,000 | 22 |" in lines
+    assert f"| sb3_ksim | {label} | 16 (ksim) | 1 | 5,000 | 182 | 45 | 1.90 | 1,000 | 22 |" in lines
     assert "| sb3 | – | 100 (100 to 100) | 1,000 (900 to 1,100) |" in lines
     assert "| sb3 | 44 s, 1,000 (1 of 2) | – | – |" in lines
     assert "| sb3_ksim | 22 s, 1,000 (1 of 1) | – | – |" in lines
@@ -402,7 +402,7 @@ def test_the_report_has_the_settings_that_were_tried(half, tmp_path):
     found = half | known(*(timed(trial, 1000.0 + number) for number, trial in enumerate(trials)))
     text = report.write(asked, found, tmp_path)
     for number, trial in enumerate(trials):
-        assert f"| sb3 | 64 ({trial.envs}) | {trial.num_threads} | {1000 + number:,} |" in text.splitlines()
+        assert f"| sb3 | 16 ({trial.envs}) | {trial.num_threads} | {1000 + number:,} |" in text.splitlines()
     assert "tried, in short" not in report.write(plan(), half, tmp_path)
 
 
@@ -430,7 +430,7 @@ def test_the_csv_files_have_every_number(half, tmp_path):
         ("sb3", "0", "1000", "900.0"),
     ]
     (ours,) = [row for row in runs if row["contestant"] == "sb3_ksim"]
-    assert (ours["num_envs"], ours["seconds"], ours["cores_of_others"]) == ("64", "22.0", "0.25")
+    assert (ours["num_envs"], ours["seconds"], ours["cores_of_others"]) == ("16", "22.0", "0.25")
     assert float(ours["training_rate"]) == pytest.approx(500 / 11.0, abs=1e-3)
 
 
