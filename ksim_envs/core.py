@@ -163,6 +163,7 @@ class Core:
         limit = self.task.episode_length if episode_length is None else episode_length
         terminated_E = counted_E & terms.terminated
         truncated_E = active_E & (diverged_E | terms.truncated | (step_E >= limit))
+        ended_E = terminated_E | truncated_E
 
         # 5 Rewards.
         rewards = guard.zero_rows(~counted_E, terms.rewards)
@@ -174,7 +175,7 @@ class Core:
             physics=physics,
             step_E=step_E,
             return_E=state.return_E + reward_E,
-            needs_reset_E=state.needs_reset_E | terminated_E | truncated_E,
+            needs_reset_E=state.needs_reset_E | ended_E,
             terminated_E=jnp.where(active_E, terminated_E, state.terminated_E),
             diverged_E=jnp.where(active_E, diverged_E, state.diverged_E),
             fault_count_EC=guard.count(state.fault_count_EC, fault_E),
@@ -198,6 +199,7 @@ class Core:
             reward_E=reward_E,
             terminated_E=terminated_E,
             truncated_E=truncated_E,
+            ended_E=ended_E,
             info=self.info(after, guard.zero_rows(resets_E, rewards), diverged_E),
             final_obs_EL=final.obs_EL,
             final_info=self.info(final, rewards, diverged_E),

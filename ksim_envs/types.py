@@ -127,6 +127,7 @@ class StepResult:
     reward_E: Array  # (E,), float32, finite
     terminated_E: Array  # (E,), bool
     truncated_E: Array  # (E,), bool: the time limit, a truncation of the task, or the physics diverged
+    ended_E: Array  # (E,), bool: terminated or truncated
     info: Info  # (E, ...), what `Core.info` says, after any reset
     final_obs_EL: Array  # (E, num_obs): the observation before any reset; the episode's last one where it ended
     final_info: Info  # the same before any reset

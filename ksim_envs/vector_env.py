@@ -393,8 +393,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         if self.autoreset_mode is AutoresetMode.SAME_STEP and (
             self.output != "numpy" or (terminated | truncated).any()
         ):
-            final_obs, final_info = self._export((result.final_obs_EL, result.final_info))
-            own, ended = self._export.copy, terminated | truncated  # no two leaves share memory that can be written to
+            final_obs, final_info, ended = self._export((result.final_obs_EL, result.final_info, result.ended_E))
+            own = self._export.copy  # no two leaves share memory that can be written to
             episode = {"r": own(final_info["episode_return"]), "l": own(final_info["episode_length"])}
             info |= {
                 "final_obs": final_obs,

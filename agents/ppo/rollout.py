@@ -98,7 +98,6 @@ def collect(
         limit_E = core.staggered(state, core.task.episode_length) if stagger_first_episodes else None
         action_EA = in_control_units(policy.action(sample_EA), *core.action_bounds)
         next_state, result = core.step(state, action_EA, episode_length=limit_E)
-        ended_E = result.terminated_E | result.truncated_E
         is_valid_E = ~result.final_info["diverged"]
 
         def final_value(carry: Carry, obs: Array) -> Array:
@@ -126,7 +125,7 @@ def collect(
             length_TE=result.final_info["episode_length"].astype(jnp.float32),
         )
         carry_EL_t_plus_1 = (actor_EL_t_plus_1, critic_EL_t_plus_1)
-        return Actors(env_state=next_state, carry_EL=carry_EL_t_plus_1, is_start_E=ended_E), transition
+        return Actors(env_state=next_state, carry_EL=carry_EL_t_plus_1, is_start_E=result.ended_E), transition
 
     actors_t_f, trajectory = jax.lax.scan(step, actors, jax.random.split(key, length))
     state_t_f = actors_t_f.env_state

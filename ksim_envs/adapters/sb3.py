@@ -40,7 +40,7 @@ except ImportError as error:
     ) from error
 
 MAX_ENDED = 64
-"""Rows whose last observation comes to the host with the rest of a step. Should more end at once, all are fetched."""
+"""Rows whose last observation comes from an accelerator with the rest of a step. Should more end, all are fetched."""
 
 
 class KsimVecEnv(VecEnv):
@@ -86,6 +86,7 @@ class KsimVecEnv(VecEnv):
         self.env = prepared(env, "jax")
         self._info_keys = ("episode_return", "episode_length", *info_keys)
         self._to_numpy = Exporter("numpy", self.env.core.backend.device)
+        self._is_remote = self.env.device != "cpu"
         self._first_ended = jax.jit(partial(_first_ended, min(MAX_ENDED, self.env.num_envs)))
         self._started = time.monotonic()
         self._results: Any = None
@@ -106,7 +107,7 @@ class KsimVecEnv(VecEnv):
         """Begin a step; on an accelerator this does not wait for it."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         final = {name: info["final_info"][name] for name in self._info_keys} | {"obs": info["final_obs"]}
-        ended = self._first_ended(info["_final_obs"], final)
+        ended = self._first_ended(info["_final_obs"], final) if self._is_remote else {}
         self._results = (obs, reward, terminated, truncated, ended), final
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -120,7 +121,7 @@ class KsimVecEnv(VecEnv):
         obs, reward, terminated, truncated, ended = self._to_numpy(step)
         done = terminated | truncated
         rows = np.flatnonzero(done)
-        if len(rows) > len(ended["obs"]):
+        if len(rows) > len(ended.get("obs", ())):
             ended = {name: leaf[rows] for name, leaf in self._to_numpy(all_final).items()}
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         elapsed = round(time.monotonic() - self._started, 6)

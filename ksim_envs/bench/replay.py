@@ -61,7 +61,7 @@ def record(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: boo
         action_EA = jnp.clip(jnp.asarray(action), *core.action_bounds)
         controls, fields = jax.device_get(engine_inputs(state, action_EA))
         state, result = core.programs.step(state, action_EA, staggered_E=staggered_E)
-        ended = np.flatnonzero(result.terminated_E | result.truncated_E)
+        ended = np.flatnonzero(result.ended_E)
         steps.append(
             Step(
                 ctrl_ESL=controls.drive.ctrl,

@@ -44,6 +44,11 @@ CONTESTANTS = {
     ),
     "sbx": Contestant(label="SBX PPO on Gymnasium", learner="sbx", settings=_settings("dummy", "subproc")),
     "sb3_ksim": Contestant(label="SB3 PPO on ksim_envs", learner="sb3", settings=_settings("ksim", threads=THREADS)),
+    "sb3_ksim_gymnasium": Contestant(
+        label="SB3 PPO on ksim_envs, Gymnasium's dynamics",
+        learner="sb3",
+        settings=_settings("ksim_gymnasium", threads=THREADS),
+    ),
     "ksim": Contestant(label="our PPO on ksim_envs", learner="ksim", settings=_settings("ksim"), usual_speed=3.0),
     "ksim_gymnasium": Contestant(
         label="our PPO on ksim_envs, Gymnasium's dynamics",

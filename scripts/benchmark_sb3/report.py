@@ -38,8 +38,9 @@ everywhere. SB3 and SBX normalize observations and rewards (`VecNormalize`); our
 preset's factor on rewards.
 
 Our envs have `dynamics="fast"` (Euler and Newton's solver, where Gymnasium's may have RK4 and PGS), their preset's
-spread of contacts, and staggered first episodes. `ksim_gymnasium` has the dynamics of Gymnasium's own model file
-instead: what it gains on SB3 is not due to cheaper physics.
+spread of contacts, and staggered first episodes. `sb3_ksim_gymnasium` and `ksim_gymnasium` have the dynamics of
+Gymnasium's own model file instead: what they gain on SB3 is not due to cheaper physics, and their policies have nothing
+to get used to when they are evaluated.
 
 Returns are those of the policy without noise in Gymnasium's own v5 env, whoever trained it: {num_episodes} episodes
 from the same first states. Time is wall-clock: set-up, compilation and training, without imports and evaluations.

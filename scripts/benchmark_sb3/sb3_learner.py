@@ -139,7 +139,8 @@ def _envs(job: Job, settings: Hyperparameters) -> VecEnv:
     from ksim_envs.adapters.sb3 import KsimVecEnv
 
     task = training_task(ksim_id(job.task), PPOConfig(contact_spread=settings.contact_spread))
-    return KsimVecEnv(KsimVectorEnv(task, job.num_envs, stagger_first_episodes=True))
+    dynamics = "gymnasium" if job.envs == "ksim_gymnasium" else "fast"
+    return KsimVecEnv(KsimVectorEnv(task, job.num_envs, dynamics=dynamics, stagger_first_episodes=True))
 
 
 def _schedule(settings: Hyperparameters) -> Callable[[float], float]:

@@ -31,7 +31,9 @@ def env():
 # The numbers
 
 
-def test_steps_and_episode_ends_are_those_of_the_vector_env(env):
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_steps_and_episode_ends_are_those_of_the_vector_env(env, is_remote, monkeypatch):
+    monkeypatch.setattr(env, "_is_remote", is_remote)
     env.seed(5)
     twin = make(autoreset_mode="same_step")
     obs, _ = twin.reset(seed=[5 + i for i in range(NUM_ENVS)])
@@ -75,6 +77,7 @@ def test_what_a_step_returns_is_the_callers(env):
 def test_more_episodes_may_end_at_once_than_fit_into_one_transfer(monkeypatch):
     monkeypatch.setattr(sb3, "MAX_ENDED", 3)
     env, twin = KsimVecEnv(make(episode_length=4)), make(episode_length=4, autoreset_mode="same_step")
+    monkeypatch.setattr(env, "_is_remote", True)
     env.seed(0)
     env.reset()
     twin.reset(seed=list(range(NUM_ENVS)))
@@ -86,7 +89,8 @@ def test_more_episodes_may_end_at_once_than_fit_into_one_transfer(monkeypatch):
     assert all(i["TimeLimit.truncated"] and i["episode"]["l"] == 4 for i in infos)
 
 
-def test_one_transfer_for_each_step(env, monkeypatch):
+def test_one_transfer_for_each_step_from_an_accelerator(env, monkeypatch):
+    monkeypatch.setattr(env, "_is_remote", True)
     env.reset()
     count = []
     export = env._to_numpy
