@@ -39,12 +39,12 @@ class GymnaxEnv(environment.Environment):
     `default_params.max_steps_in_episode` is the time limit; another one may be given to `step`.
     """
 
-    def __init__(self, task: str | Task, *, backend: str = "mjx", dynamics: str = "fast", legacy: bool = False) -> None:
+    def __init__(self, task: str | Task, *, backend: str = "auto", dynamics: str = "fast", legacy: bool = False) -> None:
         """Build the env.
 
         Args:
             task: a registered id, or a task.
-            backend: `"mjx"`, `"native"` or `"auto"`.
+            backend: `"auto"`, `"native"` or `"mjx"`.
             dynamics: `"fast"` or `"gymnasium"`.
             legacy: return (obs, state, reward, done, info) from `step`.
 

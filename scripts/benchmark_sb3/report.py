@@ -98,13 +98,14 @@ def _section(task: str, groups: Groups, tried: Sequence[Result], budget: int) ->
         *("Env steps per second:", ""),
         *_table(_rates(name, group, reference) for name, group in groups.items()),
         *(("", "Settings that were tried, in short trainings:", "", *_table(map(_trial, tried))) if tried else ()),
-        *("", "Return at equal env steps:", ""),
+        *("", "Return at equal env steps, and on average in the last quarter of each training:", ""),
         *_table(
             {"contestant": name}
             | {
                 f"{share * budget:,.0f}": _cell(one.return_at("env_steps", share * budget) for one in group)
                 for share in SHARES
             }
+            | {"last quarter": _cell(one.late_return() for one in group)}
             for name, group in groups.items()
         ),
         *("", "Return at equal wall-clock (a training that is over by then keeps its last one):", ""),

@@ -361,6 +361,9 @@ def test_returns_are_read_off_between_evaluations():
     assert result.return_after(1e6) == 300.0 and result.return_after(15.0) == 200.0
     assert result.first_at(100, "seconds") == 10.0 and result.first_at(101, "env_steps") == 1000
     assert result.first_at(301, "seconds") == math.inf
+    assert result.late_return() == 300.0
+    rows = [evaluation(steps, 0.1 * steps, 1.0 * steps) for steps in range(100, 900, 100)]
+    assert results.result_of(finished(job(), *rows)).late_return() == 750.0
 
 
 def test_rates_leave_out_what_comes_before_the_first_evaluation():
@@ -388,7 +391,7 @@ def test_the_report_says_what_is_there_and_what_is_missing(half, tmp_path):
     lines = text.splitlines()
     label = CONTESTANTS["sb3_ksim"].label
     assert f"| sb3_ksim | {label} | 16 (ksim) | 1 | 5,000 | 182 | 45 | 1.90 | 1,000 | 22 |" in lines
-    assert "| sb3 | – | 100 (100 to 100) | 1,000 (900 to 1,100) |" in lines
+    assert "| sb3 | – | 100 (100 to 100) | 1,000 (900 to 1,100) | 1,000 (900 to 1,100) |" in lines
     assert "| sb3 | 44 s, 1,000 (1 of 2) | – | – |" in lines
     assert "| sb3_ksim | 22 s, 1,000 (1 of 1) | – | – |" in lines
     assert "| processor abacus, cores 1.0 | all | 1 | 1 | 1 |" in lines
