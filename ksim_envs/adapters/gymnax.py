@@ -39,7 +39,9 @@ class GymnaxEnv(environment.Environment):
     `default_params.max_steps_in_episode` is the time limit; another one may be given to `step`.
     """
 
-    def __init__(self, task: str | Task, *, backend: str = "auto", dynamics: str = "fast", legacy: bool = False) -> None:
+    def __init__(
+        self, task: str | Task, *, backend: str = "auto", dynamics: str = "fast", legacy: bool = False
+    ) -> None:
         """Build the env.
 
         Args:

@@ -61,7 +61,7 @@ class RescaleAction(DeviceWrapper):
         return self._slope * _private(self, actions) + self._offset
 
 
-def _private(wrapper: DeviceWrapper, actions: Any) -> Array:
+def _private(wrapper: DeviceWrapper, actions: Any) -> Any:
     shape = (wrapper.num_envs, wrapper.batch.core.num_actions)
     return dlpack.private_actions(actions, shape, "(num_envs, num_actions)", wrapper.batch.core.backend.device)
 

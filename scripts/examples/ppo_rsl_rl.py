@@ -36,7 +36,7 @@ class Args:
 def main(args: Args) -> None:
     """Train; the model and TensorBoard's events are in `log_dir`."""
     env = RslRlVecEnv(ksim_envs.make(args.env_id, args.num_envs), seed=args.seed, privileged=args.privileged)
-    runner = OnPolicyRunner(env, config(args), log_dir=args.log_dir, device=env.device)
+    runner = OnPolicyRunner(env, config(args), log_dir=args.log_dir, device=str(env.device))
     runner.learn(args.total_timesteps // (args.num_envs * args.num_steps), init_at_random_ep_len=True)
     runner.save(f"{args.log_dir}/model.pt")
     env.close()

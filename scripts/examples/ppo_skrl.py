@@ -6,8 +6,10 @@ python -m scripts.examples.ppo_skrl --env-id ksim/Hopper-v0 --num-envs 512
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import tyro
+from skrl.agents.torch.base import ExperimentCfg
 from skrl.agents.torch.ppo import PPO, PPO_CFG
 from skrl.memories.torch import RandomMemory
 from skrl.resources.preprocessors.torch import RunningStandardScaler
@@ -39,11 +41,12 @@ def main(args: Args) -> None:
     env = wrap_env(ksim_envs.make(args.env_id, args.num_envs, stagger_first_episodes=True), "torch")
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space, "device": env.device}
     network = [{"name": "net", "input": "OBSERVATIONS", "layers": [128, 128], "activations": "elu"}]
+    models: dict[str, Any] = {
+        "policy": gaussian_model(**spaces, network=network, output="ACTIONS", initial_log_std=-0.5),
+        "value": deterministic_model(**spaces, network=network, output="ONE"),
+    }
     agent = PPO(
-        models={
-            "policy": gaussian_model(**spaces, network=network, output="ACTIONS", initial_log_std=-0.5),
-            "value": deterministic_model(**spaces, network=network, output="ONE"),
-        },
+        models=models,
         memory=RandomMemory(memory_size=args.num_steps, num_envs=args.num_envs, device=env.device),
         cfg=PPO_CFG(
             rollouts=args.num_steps,
@@ -55,7 +58,7 @@ def main(args: Args) -> None:
             observation_preprocessor_kwargs={"size": env.observation_space, "device": env.device},
             value_preprocessor=RunningStandardScaler,
             value_preprocessor_kwargs={"size": 1, "device": env.device},
-            experiment={"directory": args.log_dir, "write_interval": args.num_steps},
+            experiment=ExperimentCfg(directory=args.log_dir, write_interval=args.num_steps),
         ),
         **spaces,
     )
