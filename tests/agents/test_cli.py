@@ -105,7 +105,7 @@ def cache_folder(monkeypatch, tmp_path):
     """A cache folder with one program of 2 MB in it, and a file that is not JAX's."""
     (tmp_path / "jit_step-0123-cache").write_bytes(bytes(2_000_000))
     (tmp_path / "mine.txt").write_text("keep me")
-    monkeypatch.setattr("ksim_envs.runtime.cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("ksim_envs.program_cache.location", lambda: tmp_path)
     return tmp_path
 
 
@@ -121,7 +121,7 @@ def test_cache_clear_deletes_the_programs_only(capsys, cache_folder):
 
 
 def test_cache_says_when_it_is_off(capsys, monkeypatch):
-    monkeypatch.setattr("ksim_envs.runtime.cache_dir", lambda: None)
+    monkeypatch.setattr("ksim_envs.program_cache.location", lambda: None)
     assert exit_status(["cache"]) == 0
     assert "KSIM_CACHE_DIR" in capsys.readouterr().out
 
