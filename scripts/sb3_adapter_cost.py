@@ -1,11 +1,15 @@
 """What SB3's adapter adds to a step of the vector env, and what many time limits in one step do to SB3.
 
     python -m scripts.sb3_adapter_cost --num-envs 2048 --num-pairs 200
+    python -m scripts.sb3_adapter_cost --task ksim/Hopper-v0 --against-gymnasium 16 64 256
 
 Vector env and adapter step the same physics under the same actions, in turn, each first every other time; the median of
 the pairs' differences counts. It matters how many episodes end in a step, so there are two cases: random actions, under
 which a Humanoid soon falls, and the same task without falling, where only time limits end episodes, some in each step
 because first episodes are staggered. The second case is also what SB3's own steps are timed in.
+
+The second command times steps of several numbers of envs, through the adapter and of Gymnasium's own in SB3's
+`DummyVecEnv`, in turn and under random actions.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from ksim_envs import KsimVectorEnv, Task, get_task
 from ksim_envs.adapters.sb3 import KsimVecEnv
@@ -33,7 +39,14 @@ def main() -> None:
     parser.add_argument("--task", default="ksim/Humanoid-v0", help="its id")
     parser.add_argument("--num-envs", type=int, default=2048)
     parser.add_argument("--num-pairs", type=int, default=200, help="of steps")
+    parser.add_argument("--against-gymnasium", type=int, nargs="+", metavar="NUM_ENVS", help="for each of these")
     args = parser.parse_args()
+    if args.against_gymnasium:
+        for num_envs in args.against_gymnasium:
+            print(
+                f"{args.task}, {num_envs:,} envs: {against_gymnasium(args.task, num_envs, args.num_pairs)}", flush=True
+            )
+        return
     falling, lasting = get_task(args.task), replace(get_task(args.task), terminations={})
     for name, task in ((f"{args.task}, random actions", falling), (f"{args.task} that never falls", lasting)):
         print(f"{name}, {args.num_envs:,} envs: {cost(task, args.num_envs, args.num_pairs)}", flush=True)
@@ -58,6 +71,30 @@ def cost(task: Task, num_envs: int, num_pairs: int) -> str:
         f"vector env {alone:.2f} ms a step; the adapter adds {middle:.2f} ms (quartiles {low:.2f} and {high:.2f}, "
         f"{num_pairs} pairs); {num_ended / num_pairs:.1f} episodes end in a step"
     )
+
+
+def against_gymnasium(task_id: str, num_envs: int, num_pairs: int) -> str:
+    """How long a step takes through the adapter and in SB3's `DummyVecEnv` of Gymnasium's envs, in words."""
+    name = task_id.removeprefix("ksim/").removesuffix("-v0")
+    pair: list[VecEnv] = [
+        make_vec_env(task_id, num_envs, vec_env_cls=KsimVecEnv, vec_env_kwargs={"stagger_first_episodes": True}),
+        make_vec_env(f"{name}-v5", num_envs, vec_env_cls=DummyVecEnv),
+    ]
+    for envs in pair:
+        envs.reset()
+    space: Any = pair[0].action_space
+    shape = (NUM_ACTIONS, num_envs, *space.shape)
+    actions = np.random.default_rng(0).uniform(space.low, space.high, shape).astype(np.float32)
+    seconds_P2 = np.empty((NUM_WARM_UPS + num_pairs, 2))
+    for number in range(len(seconds_P2)):
+        for which, envs in enumerate(pair):
+            started = time.perf_counter()
+            envs.step(actions[number % NUM_ACTIONS])
+            seconds_P2[number, which] = time.perf_counter() - started
+    for envs in pair:
+        envs.close()
+    ours, theirs = 1e3 * np.median(seconds_P2[NUM_WARM_UPS:], axis=0)
+    return f"{ours:.2f} ms a step, Gymnasium's in DummyVecEnv {theirs:.2f} ms ({theirs / ours:.2f} times as long)"
 
 
 def paired_seconds(bare: KsimVectorEnv, adapted: KsimVecEnv, num_pairs: int) -> tuple[np.ndarray, int]:

@@ -21,6 +21,8 @@ def test_the_adapters_cost_is_that_of_the_same_steps():
         r"[\d.]+ episodes end in a step",
         words,
     )
+    words = sb3_adapter_cost.against_gymnasium("ksim/Hopper-v0", 8, 5)
+    assert re.fullmatch(r"[\d.]+ ms a step, Gymnasium's in DummyVecEnv [\d.]+ ms \([\d.]+ times as long\)", words)
     bare, adapted = (ksim_envs.make("ksim/Hopper-v0", 8, autoreset_mode="same_step") for _ in range(2))
     bare.reset(seed=[*range(8)])
     adapted = KsimVecEnv(adapted)
