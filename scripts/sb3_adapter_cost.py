@@ -77,7 +77,7 @@ def against_gymnasium(task_id: str, num_envs: int, num_pairs: int) -> str:
     """How long a step takes through the adapter and in SB3's `DummyVecEnv` of Gymnasium's envs, in words."""
     name = task_id.removeprefix("ksim/").removesuffix("-v0")
     pair: list[VecEnv] = [
-        make_vec_env(task_id, num_envs, vec_env_cls=KsimVecEnv, vec_env_kwargs={"stagger_first_episodes": True}),
+        KsimVecEnv(_make(get_task(task_id), num_envs, stagger=True)),
         make_vec_env(f"{name}-v5", num_envs, vec_env_cls=DummyVecEnv),
     ]
     for envs in pair:
