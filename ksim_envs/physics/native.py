@@ -218,8 +218,8 @@ class NativeBackend:
         usable_E = _within_bounds(before) & ~self._unusable_E
         ids = np.flatnonzero(active_E & usable_E)
         batch.state[:, self._columns] = before
+        batch.bind("xfrc_applied")[:] = 0.0 if push_EL is None else push_EL.xfrc_applied
         if push_EL is not None:
-            batch.bind("xfrc_applied")[:] = push_EL.xfrc_applied
             batch.bind("qvel")[:] += push_EL.qvel_kick
         batch.warning[:] = 0
         control = ctrl_ESL if len(ids) == self.num_envs else ctrl_ESL[ids]

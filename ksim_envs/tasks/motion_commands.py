@@ -10,12 +10,12 @@ from jax import Array
 from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
-from ksim_envs.tasks.commands import Ends, Uniform, check_ends, check_probability, ends_at, happens, whole_steps
+from ksim_envs.tasks.commands import Ends, Uniform, check_ends, ends_at, happens, whole_steps
 from ksim_envs.tasks.context import Context, Names
 from ksim_envs.tasks.measures import Constant, check_shapes
 from ksim_envs.tasks.numbers import check_interval, check_positive
 from ksim_envs.tasks.randomness import uniform
-from ksim_envs.tasks.scales import Scale, check_scale, scale_at
+from ksim_envs.tasks.scales import Scale, check_probability, check_scale, scale_at
 from ksim_envs.tasks.terms import Carry, Quantity, Remembering
 from ksim_envs.types import View
 
