@@ -26,7 +26,7 @@ from agents.run_folder import lock
 from scripts.benchmark_sb3 import jobs, report, results
 from scripts.benchmark_sb3.contestants import CONTESTANTS
 from scripts.benchmark_sb3.jobs import Job, Row
-from scripts.benchmark_sb3.machine import check_versions, conditions, machine
+from scripts.benchmark_sb3.machine import check_versions, conditions, engine_rate, machine
 from scripts.benchmark_sb3.plan import Plan, estimated_s, left_s
 from scripts.benchmark_sb3.results import Results
 from scripts.benchmark_sb3.settings import TASKS
@@ -91,6 +91,7 @@ def run_all(plan: Plan, known: Results, folder: Path, seconds: float) -> int:
                 print("    FAILED", flush=True)
                 num_failed += 1
             else:
+                row["machine"]["engine_rate"] += f" {engine_rate():.0f}"
                 results.add(folder, row)
                 known[job.key] = results.result_of(row)
     return num_failed

@@ -48,7 +48,7 @@ Rates of collection and training are those after the first evaluation; the rate 
 under random actions, for SB3 and SBX through SB3's vector env, for our PPO in a compiled loop, as it is in training.
 Cells have the mean over the seeds, and in brackets the range; rates and seconds have the median. A machine may be
 twice as fast today as tomorrow, so where a rate is compared with SB3's, both are first divided by their yardstick: what
-one core did of C MuJoCo just before the training."""
+one core did of C MuJoCo just before the training and just after it (before only, in the first trainings)."""
 
 
 def write(plan: Plan, results: Results, folder: Path) -> str:
@@ -93,7 +93,7 @@ def _section(task: str, groups: Groups, tried: Sequence[Result], budget: int) ->
     reference = _relative_rate(groups[REFERENCE]) if REFERENCE in groups else math.nan
     return [
         *(f"## {gymnasium_id(task)}", "", f"![Returns]({task}.png)", ""),
-        *("Steps per second of C MuJoCo on one core, in Gymnasium's Humanoid, just before the trainings:", ""),
+        *("Steps per second of C MuJoCo on one core, in Gymnasium's Humanoid, before and after the trainings:", ""),
         *(*_yardstick([result for group in groups.values() for result in group]), ""),
         *("Env steps per second:", ""),
         *_table(_rates(name, group, reference) for name, group in groups.items()),
@@ -229,7 +229,8 @@ def _run(result: Result) -> Row:
         **{f"{part}_rate": rate for part, rate in result.rates().items()},
         **{name: last.get(name) for name in ("env_steps", "seconds", "collect_s", "return_mean")},
         **{name: getattr(result, name) for name in ("setup_s", "wall_s", "cpu_s", "cores_of_others")},
-        **{name: result.machine[name] for name in ("engine_rate", "load", "ksim-envs")},
+        "engine_rate": result.engine_rate,
+        **{name: result.machine[name] for name in ("load", "ksim-envs")},
     }
 
 

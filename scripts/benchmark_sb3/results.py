@@ -40,8 +40,11 @@ class Result:
 
     @property
     def engine_rate(self) -> float:
-        """Steps per second of C MuJoCo on one core, just before the training; see `machine.engine_rate`."""
-        return float(self.machine["engine_rate"])
+        """Steps per second of C MuJoCo on one core, the mean of just before the training and just after it.
+
+        See `machine.engine_rate`. The oldest results have that of before only.
+        """
+        return float(np.mean([float(rate) for rate in self.machine["engine_rate"].split()]))
 
     def rates(self) -> dict[str, float]:
         """Env steps per second: of the envs alone, of collecting, and of training.

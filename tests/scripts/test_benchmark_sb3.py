@@ -410,7 +410,7 @@ def test_the_report_has_the_settings_that_were_tried(half, tmp_path):
 
 
 def test_the_report_says_which_machine_did_what_and_compares_rates_by_its_yardstick(half, tmp_path):
-    slow = {"processor": "slide rule", "engine_rate": "0.5"}
+    slow = {"processor": "slide rule", "engine_rate": "0.4 0.6"}
     found = {
         key: replace(one, machine=one.machine | slow) if one.job.contestant == "sb3_ksim" else one
         for key, one in half.items()
