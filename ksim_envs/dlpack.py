@@ -4,6 +4,8 @@ Ownership. What `step` and `reset` return belongs to the caller: it shares memor
 that the env reads again, so it may be kept, and written to. Actions are copied: JAX computes asynchronously, and a
 caller who reuses its action buffer would otherwise change the physics (jax aliases aligned NumPy arrays and DLPack
 imports).
+
+What else speaks DLPack (CuPy, TensorFlow) can take `output="jax"` from there itself.
 """
 
 from __future__ import annotations

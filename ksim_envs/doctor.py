@@ -52,6 +52,11 @@ KNOWN_TROUBLES = (
         "set XLA_FLAGS=--xla_gpu_enable_triton_gemm=false before Python starts",
     ),
     Finding(
+        "Out of GPU memory with torch beside JAX",
+        "JAX takes three quarters of it when it starts",
+        "set XLA_PYTHON_CLIENT_PREALLOCATE=false, or XLA_PYTHON_CLIENT_MEM_FRACTION=0.3, before Python starts",
+    ),
+    Finding(
         "A stale compilation cache",
         "odd compile errors, or warnings about cache entries, after an update or a killed run",
         "ksim cache clear",

@@ -34,7 +34,7 @@ from scripts.benchmark_sb3.settings import TASKS
 FULL: dict[str, Any] = {
     "tasks": tuple(TASKS),
     "contestants": tuple(CONTESTANTS),
-    "seeds": 2,
+    "seeds": (0, 1),
     "env_steps": None,
     "evaluations": 20,
     "episodes": 20,
@@ -42,7 +42,7 @@ FULL: dict[str, Any] = {
 }
 QUICK = FULL | {
     "tasks": ("Hopper",),
-    "seeds": 1,
+    "seeds": (0,),
     "env_steps": 8_192,
     "evaluations": 2,
     "episodes": 3,
@@ -56,7 +56,7 @@ def main() -> int:
     plan = Plan(
         tasks=tuple(args.tasks),
         contestants=tuple(args.contestants),
-        num_seeds=args.seeds,
+        seeds=tuple(args.seeds),
         env_steps=args.env_steps,
         num_evaluations=args.evaluations,
         num_episodes=args.episodes,
@@ -138,7 +138,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short trainings of one task, one seed, no trials")
     parser.add_argument("--tasks", nargs="+", choices=TASKS)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS)
-    parser.add_argument("--seeds", type=int, help="how many")
+    parser.add_argument("--seeds", nargs="+", type=int, help="the trainings' seeds; the report has all that are there")
     parser.add_argument("--env-steps", type=int, help="of every training")
     parser.add_argument("--evaluations", type=int, help="of a training")
     parser.add_argument("--episodes", type=int, help="of an evaluation")

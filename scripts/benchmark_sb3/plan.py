@@ -29,7 +29,7 @@ class Plan:
 
     tasks: tuple[str, ...]
     contestants: tuple[str, ...]
-    num_seeds: int
+    seeds: tuple[int, ...]
     env_steps: int | None
     """None for each task's."""
     num_evaluations: int
@@ -43,9 +43,9 @@ class Plan:
         A machine that drifts does so under all contestants, and whoever stops early has whole tasks and seeds.
         """
         for task in self.tasks:
-            for seed in range(self.num_seeds):
+            for seed in self.seeds:
                 for contestant in self.contestants:
-                    if seed == 0:
+                    if seed == self.seeds[0]:
                         yield from self.trials(task, contestant)
                     yield self.training(seed, task, contestant, results)
 

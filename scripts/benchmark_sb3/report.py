@@ -6,7 +6,7 @@ import csv
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,14 @@ one core did of C MuJoCo just before the training and just after it (before only
 
 
 def write(plan: Plan, results: Results, folder: Path) -> str:
-    """Write all files; returns the Markdown."""
+    """Write all files, with all seeds that there are; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    trainings = plan.trainings(results)
-    found = [results[job.key] for job in trainings if job.key in results]
-    missing = [f"{job.task} {_name(job)}" for job in trainings if job.key not in results]
-    asked = [results[job.key] for job in plan.jobs(results) if job.key in results]
+    missing = [f"{job.task} {_name(job)}" for job in plan.trainings(results) if job.key not in results]
+    every_seed = replace(plan, seeds=tuple(sorted({*plan.seeds, *(one.job.seed for one in results.values())})))
+    done = [results[job.key] for job in every_seed.jobs(results) if job.key in results]
+    found = [one for one in done if one.job.num_episodes]
     _write_csv(folder / "returns.csv", [{**_identity(one), **row} for one in found for row in one.evaluations])
-    _write_csv(folder / "runs.csv", [_run(one) for one in asked])
+    _write_csv(folder / "runs.csv", [_run(one) for one in done])
     common = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _common().items())
     method = METHOD.format(common=common, num_episodes=plan.num_episodes).split("\n\n")
     lines = ["# Training with SB3 and SBX on Gymnasium's envs, and with SB3 and our PPO on ours", ""]
@@ -73,7 +73,7 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
             if (group := [one for one in found if (one.job.task, one.job.contestant) == (task, name)])
         }
         if groups:
-            tried = [one for one in asked if one.job.task == task and not one.job.num_episodes]
+            tried = [one for one in done if one.job.task == task and not one.job.num_episodes]
             lines += [*_section(task, groups, tried, plan.env_steps or TASKS[task].env_steps), ""]
             draw(groups, folder / f"{task}.png", gymnasium_id(task))
     lines += ["## Versions", "", *_versions(found), ""]

@@ -31,6 +31,14 @@ def rollout(seed, steps):
     return transitions
 
 
+def first_fall(seed):
+    """An episode length, and a row that falls in just that step if it acts as `rollout(seed, ...)` does."""
+    for step, (_, _, terminated, _, _) in enumerate(rollout(seed, 100)[1:LENGTH], start=1):
+        if terminated.any():
+            return step, int(terminated.argmax())
+    raise AssertionError("nobody falls")
+
+
 @pytest.fixture
 def envs():
     batch = make()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import UnknownNameError
-from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, rollout
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, first_fall, rollout
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -36,6 +36,27 @@ def test_steps_equal_those_of_the_vector_env_and_only_truncations_are_time_outs(
         num_time_outs += int(info["time_outs"].sum())
         num_falls += int(terminated.sum())
     assert num_time_outs > 0 and num_falls > 0
+
+
+def test_a_fall_in_the_last_step_of_an_episode_is_no_time_out():
+    length, row = first_fall(3)
+    env = make(seed=3, episode_length=length)
+    env.reset()
+    for action in actions(length):
+        *_, done, info = env.step(torch.from_numpy(action))
+    assert done.all() and not info["time_outs"][row] and info["time_outs"].any()
+
+
+def test_a_row_whose_physics_diverges_is_a_time_out_and_goes_on():
+    env = make(seed=0)
+    env.reset()
+    mask = np.arange(NUM_ENVS) == 2
+    env.env.reset(options={"reset_mask": mask, "qvel": np.full(6, 1e9)})
+    obs, reward, done, info = env.step(torch.zeros(NUM_ENVS, 3))
+    np.testing.assert_array_equal(done, mask)
+    np.testing.assert_array_equal(info["time_outs"], mask)
+    assert reward[2] == 0 and torch.isfinite(obs).all()
+    assert not env.step(torch.zeros(NUM_ENVS, 3))[2].any()
 
 
 def test_privileged_metrics_are_states_for_a_central_value_function():

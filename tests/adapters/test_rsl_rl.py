@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
-from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make, rollout
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, first_fall, make, rollout
 
 pytest.importorskip("rsl_rl")
 import torch
@@ -71,6 +71,14 @@ def test_a_row_whose_physics_diverges_is_a_time_out_and_goes_on(envs):
     assert reward[2] == 0 and torch.isfinite(observations["policy"]).all()
     assert extras["log"]["Fault/diverged"] == 1 / NUM_ENVS
     assert not env.step(torch.zeros(NUM_ENVS, 3))[2].any()
+
+
+def test_a_fall_in_the_last_step_of_an_episode_is_no_time_out(envs):
+    envs.episode_length, row = first_fall(3)
+    env = RslRlVecEnv(envs, seed=3)
+    for action in actions(envs.episode_length):
+        *_, dones, extras = env.step(torch.from_numpy(action))
+    assert dones.all() and not extras["time_outs"][row] and extras["time_outs"].any()
 
 
 def test_looking_at_the_observations_changes_nothing(envs):

@@ -7,7 +7,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
-from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, make
+from tests.adapters.conftest import ID, LENGTH, NUM_ENVS, actions, first_fall, make
 
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import A2C, PPO, SAC
@@ -66,12 +66,34 @@ def test_what_a_step_returns_is_the_callers(env):
     for action in actions(40):
         obs, reward, done, infos = env.step(action)
         assert (obs.dtype, reward.dtype, done.dtype) == (np.float32, np.float32, bool)
-        kept.append((obs, obs.copy(), [i["terminal_observation"] for i in infos if i], reward))
+        finals = [i["terminal_observation"] for i in infos if i]
+        kept += [(leaf, leaf.copy()) for leaf in (obs, *finals)]
         reward += 1.0  # SB3 adds the bootstrapped value in place
         action[:] = np.nan
-    for obs, copy, finals, _ in kept:
-        np.testing.assert_array_equal(obs, copy)
-        assert all(np.isfinite(final).all() for final in finals)
+    assert len(kept) > 40 and all(np.isfinite(leaf).all() for leaf, _ in kept)
+    for leaf, copy in kept:
+        np.testing.assert_array_equal(leaf, copy)
+
+
+def test_a_fall_in_the_last_step_of_an_episode_is_no_time_limit(env):
+    env.env.episode_length, row = first_fall(3)
+    env.env.reset(seed=3)
+    for action in actions(env.env.episode_length):
+        _, _, done, infos = env.step(action)
+    assert done.all() and not infos[row]["TimeLimit.truncated"]
+    assert any(info["TimeLimit.truncated"] for info in infos)
+
+
+def test_a_row_whose_physics_diverges_counts_as_truncated_and_goes_on():
+    env = KsimVecEnv(make(), info_keys=("diverged",))
+    env.reset()
+    mask = np.arange(NUM_ENVS) == 2
+    env.env.reset(options={"reset_mask": mask, "qvel": np.full(6, 1e9)})
+    obs, reward, done, infos = env.step(np.zeros((NUM_ENVS, 3), np.float32))
+    np.testing.assert_array_equal(done, mask)
+    assert infos[2]["TimeLimit.truncated"] and infos[2]["diverged"] and reward[2] == 0
+    assert np.isfinite(obs).all() and np.isfinite(infos[2]["terminal_observation"]).all()
+    assert not env.step(np.zeros((NUM_ENVS, 3), np.float32))[2].any()
 
 
 def test_more_episodes_may_end_at_once_than_fit_into_one_transfer(monkeypatch):
@@ -157,6 +179,13 @@ def test_attributes_and_methods_are_those_of_the_batch(env):
             change()
     assert env.has_attr("close") and not env.env.closed
     assert env.env_is_wrapped(Monitor, [0]) == [True] and env.env_is_wrapped(gym.Wrapper, [0, 1]) == [False, False]
+
+
+def test_sb3_tiles_the_frames_of_the_rendered_envs(monkeypatch):
+    env = KsimVecEnv(make(render_mode="rgb_array", num_rendered_envs=4))
+    monkeypatch.setattr(env.env, "render", lambda: tuple(np.full((2, 2, 3), i, np.uint8) for i in range(4)))
+    expected = np.repeat(np.repeat([[0, 1], [2, 3]], 2, axis=0), 2, axis=1)
+    np.testing.assert_array_equal(env.render(), np.repeat(expected[..., None], 3, axis=2))
 
 
 def test_make_vec_env_makes_a_batch_like_the_first_env():

@@ -8,12 +8,14 @@ from ksim_envs.errors import UnknownNameError
 from tests.adapters.conftest import NUM_ENVS, actions, make, rollout
 
 pytest.importorskip("skrl")
+import skrl.envs.wrappers.jax
+import skrl.envs.wrappers.torch
 import torch
-from skrl.envs.wrappers.torch import wrap_env as skrls_own
 
 from ksim_envs.adapters.skrl import wrap_env
 
 ARRAYS = {"torch": (torch.from_numpy, torch.Tensor), "jax": (jax.numpy.asarray, jax.Array)}
+SKRLS_OWN = {"torch": skrl.envs.wrappers.torch.wrap_env, "jax": skrl.envs.wrappers.jax.wrap_env}
 
 
 @pytest.mark.parametrize("framework", ARRAYS)
@@ -42,18 +44,23 @@ def test_no_result_is_copied_on_its_way(envs, exported):
     assert {obs.data_ptr(), reward.data_ptr()} <= exported
 
 
-def test_skrls_own_wrapper_recognises_a_plain_batch():
-    env = skrls_own(make())
-    env.reset()
-    obs, reward, *_ = env.step(torch.zeros(NUM_ENVS, 3))
-    assert (tuple(obs.shape), tuple(reward.shape)) == ((NUM_ENVS, 11), (NUM_ENVS, 1))
+@pytest.mark.parametrize("framework", ARRAYS)
+def test_skrls_own_wrapper_recognises_a_plain_batch(framework):
+    batch, twin = make(autoreset_mode="same_step"), make(autoreset_mode="same_step")
+    env = SKRLS_OWN[framework](batch)
+    np.testing.assert_array_equal(env.reset()[0], twin.reset(seed=batch.np_random_seed)[0])
+    for action in actions(40):
+        got, (obs, reward, terminated, truncated, _) = env.step(ARRAYS[framework][0](action)), twin.step(action)
+        np.testing.assert_array_equal(got[0], obs)
+        for leaf, wanted in zip(got[1:4], (reward, terminated, truncated), strict=True):
+            np.testing.assert_array_equal(leaf, wanted[:, None])
 
 
 def test_skrls_own_wrapper_renders_through_call(monkeypatch):
     batch = make(render_mode="rgb_array", num_rendered_envs=NUM_ENVS)
     frames = tuple(np.full((4, 4, 3), i, np.uint8) for i in range(NUM_ENVS))
     monkeypatch.setattr(batch, "render", lambda: frames)
-    env = skrls_own(batch)
+    env = SKRLS_OWN["torch"](batch)
     env.reset()
     np.testing.assert_array_equal(env.render(), frames)
 

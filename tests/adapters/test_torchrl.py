@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.adapters.conftest import NUM_ENVS, make
+from tests.adapters.conftest import LENGTH, NUM_ENVS, make
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
@@ -21,10 +21,13 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
-@pytest.mark.parametrize("output", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("output", "on_device"),
+    [("numpy", {}), ("torch", {}), ("torch", {"device": "cpu", "convert_actions_to_numpy": False})],
+)
 @pytest.mark.parametrize("mode", ["same_step", "disabled"])
-def test_the_specs_hold(mode, output):
-    env = GymWrapper(make(autoreset_mode=mode, output=output))
+def test_the_specs_hold(mode, output, on_device):
+    env = GymWrapper(make(autoreset_mode=mode, output=output), **on_device)
     assert env.batch_size == (NUM_ENVS,)
     check_env_specs(env)
 
@@ -35,8 +38,10 @@ def test_torchrls_constructor_by_id_makes_a_single_env():
     assert env.rollout(9).shape == (5,)
 
 
-def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observations():
-    env, twin = GymWrapper(make(autoreset_mode="same_step")), make(autoreset_mode="same_step")
+@pytest.mark.parametrize("length", [LENGTH, 3])  # in 3 steps nobody falls, so all episodes end together
+def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observations(length):
+    keywords = {"autoreset_mode": "same_step", "episode_length": length}
+    env, twin = GymWrapper(make(**keywords)), make(**keywords)
     env.set_seed(0)
     rollout = env.rollout(100, break_when_any_done=False)
     twin.reset(seed=0)
@@ -44,6 +49,7 @@ def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observati
     np.testing.assert_array_equal(rollout["observation"][:, 0], obs)
     num_ended = 0
     for step in rollout.unbind(1):
+        np.testing.assert_array_equal(step["observation"], obs)
         obs, reward, terminated, truncated, info = twin.step(step["action"].numpy())
         ended = terminated | truncated
         num_ended += ended.sum()
@@ -52,11 +58,15 @@ def test_a_rollout_holds_what_the_vector_env_returns_and_the_true_last_observati
         np.testing.assert_array_equal(step["next", "reward"].squeeze(-1), reward)
         np.testing.assert_array_equal(step["next", "terminated"].squeeze(-1), terminated)
         np.testing.assert_array_equal(step["next", "truncated"].squeeze(-1), truncated)
+        if ended.all():
+            obs, _ = twin.reset()  # TorchRL then asks for one more
     assert num_ended > NUM_ENVS
 
 
-def test_a_rollout_without_autoreset_holds_the_true_observations_and_resets_what_ended():
-    env, twin = GymWrapper(make(autoreset_mode="disabled")), make(autoreset_mode="disabled")
+@pytest.mark.parametrize("length", [LENGTH, 3])
+def test_a_rollout_without_autoreset_holds_the_true_observations_and_resets_what_ended(length):
+    keywords = {"autoreset_mode": "disabled", "episode_length": length}
+    env, twin = GymWrapper(make(**keywords)), make(**keywords)
     env.set_seed(0)
     rollout = env.rollout(100, break_when_any_done=False)
     twin.reset(seed=0)

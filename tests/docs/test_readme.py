@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
-OPTIONAL = {"gymnax", "rl_games", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
-"""Without these, snippets that need them are left out; `tox` has all but two (`tox -e gymnax,libraries`)."""
+OPTIONAL = {"gymnax", "ray", "rl_games", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
+"""Without these, snippets that need them are left out; `tox` has all but three (`tox -e gymnax,libraries`)."""
 
 
 def test_the_snippets_run_as_written(tmp_path):

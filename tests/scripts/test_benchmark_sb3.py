@@ -34,7 +34,7 @@ def plan(**changes):
     known = Plan(
         tasks=("Hopper",),
         contestants=("sb3", "sb3_ksim"),
-        num_seeds=2,
+        seeds=(0, 1),
         env_steps=1000,
         num_evaluations=2,
         num_episodes=3,
@@ -141,7 +141,7 @@ def test_worker_processes_change_no_number_of_a_training():
 
 
 def test_a_job_that_fails_is_not_done(tmp_path, capfd):
-    assert run_all(plan(contestants=("ksim",), num_seeds=1, env_steps=1000), {}, tmp_path, math.inf) == 1
+    assert run_all(plan(contestants=("ksim",), seeds=(0,), env_steps=1000), {}, tmp_path, math.inf) == 1
     assert not (tmp_path / results.FILE).exists()
     captured = capfd.readouterr()
     assert "InvalidConfigError" in captured.err and "FAILED" in captured.out
@@ -420,6 +420,12 @@ def test_the_report_says_which_machine_did_what_and_compares_rates_by_its_yardst
     assert "| processor slide rule, cores 1.0 | sb3_ksim seed 0 | 0 | 0 | 0 |" in lines
     (row,) = [line for line in lines if line.startswith("| sb3_ksim | SB3")]
     assert " | 45 | 3.81 | " in row
+
+
+def test_the_report_has_more_seeds_than_were_asked_for_where_they_are_there(half, tmp_path):
+    text = report.write(plan(seeds=(0,)), half, tmp_path)
+    assert "missing" not in text and "| sb3 | 44 s, 1,000 (1 of 2) | – | – |" in text
+    assert [row["seed"] for row in csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())] == ["0", "0", "1"]
 
 
 def test_the_csv_files_have_every_number(half, tmp_path):

@@ -312,6 +312,17 @@ def test_the_same_arguments_give_the_same_bits_whatever_happens_in_between(engin
     assert_same_bits(engine.start(varied), state)
 
 
+def test_on_native_a_step_without_pushes_forgets_those_of_the_step_before(engines):
+    """On MJX nothing could remember them, and the test would compile one more program."""
+    engine = engines.setdefault("native", Engine("native"))
+    pushed = Inputs(engine.model).vary("kick", "force")
+    calm = Inputs(engine.model)
+    state, unpushed = engine.start(calm), jax.jit(engine.backend.step)
+    expected = engine.step(state, calm)
+    engine.step(state, pushed)
+    assert_same_bits(unpushed(state, calm.ctrl, np.ones(NUM_ENVS, bool), None, calm.fields), expected)
+
+
 def test_exact_positions_and_velocities_come_back_as_they_went_in(engine, varied):
     draw = np.random.default_rng(0)
     qpos, qvel = (draw.normal(size=(NUM_ENVS, size)) for size in (engine.model.nq, engine.model.nv))
