@@ -1,14 +1,16 @@
 """The `ksim` command. Each subcommand loads what it needs when it is called, so that `ksim --help` answers at once.
 
 Exit status: 0 when all is well, 1 when `check` finds faults, 2 for a wrong argument or any other `KsimError`, 128 plus
-the signal's number when a signal stopped training.
+the signal's number when a signal stopped training or nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Annotated, Literal
 
 import tyro
@@ -39,13 +41,27 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.path.append("")  # module:ID finds modules where the command is run
     try:
         commands = {**_COMMANDS, "train": learning_commands.train_command(words)}
-        return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)
+        with _until_nobody_reads():
+            return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)
     except TrainingStopped as stop:
         _print(f"ksim: {stop}")
         return 128 + stop.received
     except KsimError as error:
         Console(stderr=True, soft_wrap=True).print(f"ksim: {error}", markup=False, highlight=False)
         return 2
+
+
+@contextlib.contextmanager
+def _until_nobody_reads() -> Generator[None]:
+    """End without a traceback when the output goes into a pipe that was closed, as in `ksim list | head -1`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def list_tasks() -> int:

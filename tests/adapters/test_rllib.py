@@ -23,9 +23,7 @@ def config():
     yield (
         PPOConfig()
         .environment(f"ksim_envs:{ID}", env_config={"episode_length": LENGTH})
-        .env_runners(
-            num_env_runners=0, num_envs_per_env_runner=NUM_ENVS, gym_env_vectorize_mode="vector_entry_point"
-        )
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=NUM_ENVS, gym_env_vectorize_mode="vector_entry_point")
         .training(train_batch_size_per_learner=512, minibatch_size=128, num_epochs=2)
         .debugging(seed=0)
     )
@@ -71,5 +69,6 @@ def test_rllibs_ppo_trains_through_terminations_and_truncations(config):
     after = algorithm.get_module().state_dict()
     assert all(np.isfinite(leaf).all() for leaf in after.values())
     assert any((after[name] != leaf).any() for name, leaf in before.items())
-    assert result["env_runners"]["episode_len_max"] == LENGTH > result["env_runners"]["episode_len_min"]
+    longest, shortest = (result["env_runners"][f"episode_len_{which}"] for which in ("max", "min"))
+    assert LENGTH <= longest <= LENGTH + 1 and shortest < LENGTH  # it counts a step twice where it cuts an episode
     algorithm.stop()

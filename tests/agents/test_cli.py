@@ -1,5 +1,6 @@
 """The `ksim` command: what it prints, and its exit status."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,14 @@ def test_an_error_of_ours_is_a_message_and_not_a_traceback(monkeypatch, capsys):
     monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
     assert exit_status(["doctor"]) == 2
     assert capsys.readouterr().err == "ksim: num_envs is 0 [bad]; use 1 or more\n"
+
+
+def test_it_ends_quietly_when_nobody_reads_on():
+    code = "from agents.cli import main; main(['train', '--help'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 128 + signal.SIGPIPE
 
 
 def test_list_shows_every_id_with_its_sizes(capsys):
