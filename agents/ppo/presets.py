@@ -16,7 +16,7 @@ FEW_ENVS: dict[str, Any] = {
     "activation": "tanh",
     "eval_interval_env_steps": 100_000,
 }
-"""Long rollouts of few envs, used up in many small steps: light robots learn from a tenth of the env steps."""
+"""Long rollouts of few envs, used up in many small steps: light robots learn more from a fifth of the env steps."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "ksim/Humanoid-v0": {"total_env_steps": 20_000_000, "contact_spread": 0.3},

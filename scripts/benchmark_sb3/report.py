@@ -48,7 +48,7 @@ Rates of collection and training are those after the first evaluation; the rate 
 under random actions, for SB3 and SBX through SB3's vector env, for our PPO in a compiled loop, as it is in training.
 Cells have the mean over the seeds, and in brackets the range; rates and seconds have the median. A machine may be
 twice as fast today as tomorrow, so where a rate is compared with SB3's, both are first divided by their yardstick: what
-one core did of C MuJoCo just before the training and just after it (before only, in the first trainings)."""
+one core did of C MuJoCo just before the training and just after it (before only, at commits before c5b5589)."""
 
 
 def write(plan: Plan, results: Results, folder: Path) -> str:
