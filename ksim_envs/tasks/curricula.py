@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context
-from ksim_envs.tasks.numbers import check_range, is_number
+from ksim_envs.tasks.numbers import check_within, is_number
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.terms import Carry, Quantity, call, init
 from ksim_envs.types import View
@@ -34,7 +34,7 @@ class ConstantLevel:
     """In [0, 1]."""
 
     def __post_init__(self) -> None:
-        check_range("ConstantLevel's level", (self.constant, self.constant), low=0.0, high=1.0)
+        check_within("ConstantLevel.constant", self.constant, 0.0, 1.0)
 
     def init(self) -> Carry:
         """Nothing."""
@@ -67,7 +67,7 @@ class Linear:
     """The lowest level, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        check_range("Linear.start", (self.start, 1.0), low=0.0, high=1.0)
+        check_within("Linear.start", self.start, 0.0, 1.0)
         are_numbers = is_number(self.steps_to_top) and is_number(self.delay)
         if not (are_numbers and 1 <= self.steps_to_top < 2**31 and 0 <= self.delay < 2**31):
             raise InvalidConfigError(
@@ -122,7 +122,7 @@ class _Adaptive:
     ones (Rudin et al. 2022, "Learning to Walk in Minutes Using Massively Parallel Deep Reinforcement Learning")."""
 
     def __post_init__(self) -> None:
-        check_range(f"{type(self).__name__}.start", (self.start, 1.0), low=0.0, high=1.0)
+        check_within(f"{type(self).__name__}.start", self.start, 0.0, 1.0)
         numbers = self.up, self.num_levels, self.decay, self.patience
         if not (
             all(map(is_number, numbers))

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.context import Context, Names
-from ksim_envs.tasks.numbers import Range, check_range, is_number
+from ksim_envs.tasks.numbers import Range, check_range, check_within, is_number
 from ksim_envs.tasks.randomness import uniform
 from ksim_envs.tasks.rotations import rotate_back
 from ksim_envs.tasks.scales import Scale, check_scale, scale_at
@@ -185,8 +185,8 @@ class JointPerturbation(_Kicking):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("JointPerturbation.deviation", (0.0, self.deviation))
-        check_range("JointPerturbation.probability", (self.probability, 1.0), low=0.0, high=1.0)
+        check_within("JointPerturbation.deviation", self.deviation, low=0.0)
+        check_within("JointPerturbation.probability", self.probability, 0.0, 1.0)
 
     def kick(self, scale: Array, view: View, ctx: Context) -> Kick:
         """Of the joints."""

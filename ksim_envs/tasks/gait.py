@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.measures import Constant, Error, Target, check_shapes
-from ksim_envs.tasks.numbers import check_not_negative, check_positive, check_range
+from ksim_envs.tasks.numbers import check_not_negative, check_positive, check_within
 from ksim_envs.tasks.terms import Combination, Quantity, Remembering
 from ksim_envs.types import View
 
@@ -50,7 +50,7 @@ class FeetTime(Remembering):
     def update(self, memory: Array, contact: Array, holds: Array, ctx: Context) -> tuple[Array, Array]:
         """(num_feet,)."""
         counts = (_touches(contact) == self.grounded) & (holds > 0.5)
-        memory = jnp.where(counts, memory + 1, 0)
+        memory = jnp.where(counts, memory + (ctx.step > 0), 0)
         return memory * ctx.dt, memory
 
 
@@ -68,7 +68,7 @@ class TouchdownAirTime(Remembering):
     maximum: float = jnp.inf
 
     def __post_init__(self) -> None:
-        check_range("TouchdownAirTime.threshold", (0.0, self.threshold))
+        check_within("TouchdownAirTime.threshold", self.threshold, low=0.0)
         check_not_negative("TouchdownAirTime", maximum=self.maximum)
 
     @property
@@ -84,7 +84,7 @@ class TouchdownAirTime(Remembering):
         """A scalar."""
         lands = _touches(contact) & (memory > 0)
         paid = jnp.minimum(memory * ctx.dt, self.maximum) - self.threshold
-        return jnp.sum(jnp.where(lands, paid, 0.0)), jnp.where(_touches(contact), 0, memory + 1)
+        return jnp.sum(jnp.where(lands, paid, 0.0)), jnp.where(_touches(contact), 0, memory + (ctx.step > 0))
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,8 @@ class SwingClearance(Combination):
 
     def combine(self, error: Float[Array, "feet"], velocity: Float[Array, "feet 6"], ctx: Context) -> Float[Array, ""]:
         """A scalar."""
+        if velocity.shape[-1:] != (6,):
+            raise InvalidConfigError(f"SwingClearance has velocities of shape {velocity.shape}, not (num_feet, 6).")
         return jnp.sum(jnp.abs(error) * jnp.linalg.norm(velocity[:, 3:5], axis=-1))
 
 

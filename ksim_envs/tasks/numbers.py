@@ -36,6 +36,16 @@ def check_not_negative(what: str, **values: float) -> None:
             raise InvalidConfigError(f"{what}.{name} is {value!r}; it must be at least 0.")
 
 
+def check_within(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuse what is no finite number within [low, high].
+
+    Raises:
+        InvalidConfigError: it is none; the message begins with `what`.
+    """
+    if not (is_number(value) and low <= value <= high):
+        raise InvalidConfigError(f"{what} is {value!r}; it must be finite and within [{low}, {high}].")
+
+
 Range: TypeAlias = tuple[float, float]
 """A lower and an upper end, between which something is drawn uniformly."""
 

@@ -64,14 +64,14 @@ class RelativeForce:
     def __call__(self, view: View, ctx: Context) -> Float[Array, "actuators"]:
         """One for each actuator."""
         chosen = ctx.model.actuators(self.actuators)
-        return view.actuator_force[chosen] / jnp.asarray(_largest_force(ctx.model)[chosen])
+        return view.actuator_force[chosen] / jnp.asarray(_largest_force(ctx.model, chosen))
 
 
-def _largest_force(model: Model) -> np.ndarray:
-    """(nu,) of each actuator.
+def _largest_force(model: Model, chosen: np.ndarray) -> np.ndarray:
+    """Of each of the chosen actuators.
 
     Raises:
-        InvalidConfigError: an actuator has no limit.
+        InvalidConfigError: one has no limit.
     """
     is_motor = (
         (model.array("actuator_gaintype") == mujoco.mjtGain.mjGAIN_FIXED)
@@ -83,11 +83,12 @@ def _largest_force(model: Model) -> np.ndarray:
     of_force = np.abs(model.array("actuator_forcerange")).max(axis=1)
     is_limited = model.array("actuator_forcelimited") != 0
     largest = np.where(is_motor, of_motor, np.inf)
-    largest = np.minimum(largest, np.where(is_limited, of_force, np.inf))
-    if not (np.isfinite(largest) & (largest > 0)).all():
-        index = int(np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))[0])
+    largest = np.minimum(largest, np.where(is_limited, of_force, np.inf))[chosen]
+    has_none = ~(np.isfinite(largest) & (largest > 0))
+    if has_none.any():
         raise InvalidConfigError(
-            f"Actuator {index} has no largest force; give it a forcerange, or take Field('actuator_force') in N or N m."
+            f"Actuator {chosen[has_none][0]} has no largest force; give it a forcerange, or take "
+            "Field('actuator_force') in N or N m."
         )
     return largest
 

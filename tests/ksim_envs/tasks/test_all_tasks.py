@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import ksim_envs
-from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.registration import GYMNASIUM_TASKS
+from ksim_envs.runtime import quiet_mujoco
 
 NUM_ENVS, NUM_STEPS = 5, 700
 RECIPE = {"num_envs": NUM_ENVS, "backend": "native", "dynamics": "gymnasium", "autoreset_mode": "same_step"}

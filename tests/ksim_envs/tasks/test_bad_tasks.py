@@ -17,7 +17,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs import registration
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.tasks import curricula, events, resets, sensing
 from ksim_envs.tasks.actuators import DelayedControl, Noisy, Position, SpeedLimited, Torque, TorqueNoise
@@ -447,6 +447,11 @@ SHAPES = {
         "rewards/bad is Cost(",
         "Check the shapes",
     ),
+    "feet that swing without turning": invalid(
+        paid(lambda: Cost(1.0, SwingClearance(Constant((0.0,) * 2), BodyVelocities("*_foot", "linear"), 0.1))),
+        "velocities of shape (2, 3)",
+        "not (num_feet, 6)",
+    ),
     "feet that touch down": invalid(
         paid(lambda: Scaled(1.0, TouchdownHeight(FEET, Constant((0.0,) * 3), 1.0))),
         "rewards/bad is Scaled(",
@@ -760,7 +765,7 @@ NUMBERS = {
     "fourth derivative": invalid(
         driven(lambda: Position(gains=GAINS, targets=Integrated(order=4, scale=1.0))), "order is 4", "1, 2 or 3"
     ),
-    "level above 1": invalid(taught(lambda: curricula.ConstantLevel(1.5)), "level is (1.5, 1.5)", "within [0.0, 1.0]"),
+    "level above 1": invalid(taught(lambda: curricula.ConstantLevel(1.5)), "constant is 1.5", "within [0.0, 1.0]"),
     "no step to the top": invalid(
         taught(lambda: curricula.Linear(steps_to_top=0)), "steps_to_top=0", "must be positive"
     ),
@@ -874,7 +879,7 @@ MODELS = {
         model('timestep="0.004"', 'timestep="-0.1"'), "has timestep -0.1 s", "positive and finite"
     ),
     "timestep that is no number": invalid(
-        model('timestep="0.004"', 'timestep="nan"'), "has timestep nan s", "positive and finite"
+        model('timestep="0.004"', 'timestep="nan"'), "timestep='nan' in <option>", "correct it"
     ),
     "mesh outside the folder": invalid(
         model("<worldbody>", '<asset><mesh name="m" file="../m.obj"/></asset><worldbody>'),

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.tasks.contacts import Contact, FeetContact, FeetForce, FeetTorque
 from ksim_envs.tasks.context import Model

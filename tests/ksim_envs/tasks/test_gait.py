@@ -19,6 +19,7 @@ from ksim_envs.tasks.gait import (
 )
 from ksim_envs.tasks.measures import Commanded, Constant, RampUp, Reduced
 from ksim_envs.tasks.observations import Field
+from ksim_envs.tasks.terms import call, init
 from tests.ksim_envs.tasks.by_hand import context, first_value, values, view
 
 CONTACT = Field("sensordata", stop=2)
@@ -46,6 +47,21 @@ def test_time_only_counts_while_the_condition_holds():
     gated = [{**state, "qpos": [moves]} for state, moves in zip(WALK, [1] * 5 + [0, 1, 1], strict=True)]
     term = FeetTime(CONTACT, when=lambda view, ctx: view.qpos[0] > 0.5)
     assert values(term, gated) == [[0, 0.5], [0, 1], [0, 0], [0.5, 0], [0, 0], [0.5, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("term", "after"), [(FeetTime(CONTACT), [0.5, 1.0]), (TouchdownAirTime(CONTACT, 0.4), [-0.1])])
+def test_a_foot_that_begins_in_the_air_has_been_there_for_no_time(term, after):
+    """An observation or a metric is read once in the first state; a reward is not, and both are the same."""
+    first, *later = steps((1, 0), (1, 0), (1, 1) if len(after) == 1 else (1, 0))
+    carry = init(term, view(**first), context(step=jnp.array(0)))
+    value, seen = call(term, carry, view(**first), context(step=jnp.array(0)))
+    assert not jnp.any(value)
+    for carry_t in (carry, seen):
+        found = []
+        for step, state in enumerate(later, start=1):
+            value, carry_t = call(term, carry_t, view(**state), context(step=jnp.array(step)))
+            found.append(float(jnp.ravel(value)[-1]))
+        np.testing.assert_allclose(found[-len(after) :], after, rtol=1e-6)
 
 
 def test_air_time_is_rewarded_up_to_its_target_and_ground_time_costs_beyond():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.tasks.observations import Coordinate, Field
 from ksim_envs.tasks.resets import UniformPosition, UniformVelocity
 from ksim_envs.tasks.task import Task

@@ -25,7 +25,7 @@ from ksim_envs.tasks.posture import (
     TooClose,
 )
 from tests.ksim_envs.tasks import biped
-from tests.ksim_envs.tasks.by_hand import context, first_value, values, view
+from tests.ksim_envs.tasks.by_hand import context, first_value, unchecked_types, values, view
 
 HALF = np.sqrt(0.5)
 UPRIGHT, TURNED, ROLLED = [1, 0, 0, 0], [HALF, 0, 0, HALF], [HALF, HALF, 0, 0]
@@ -190,6 +190,7 @@ def test_the_support_offset_is_that_of_c_mujocos_mass_centre():
 
 
 ONE_POINT = Field("xpos", start=2)
+CENTERED = view(xpos=[[0, 0, 0]] * 3, subtree_com=[[0, 0, 0]] * 3)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,8 @@ ONE_POINT = Field("xpos", start=2)
         lambda: first_value(BeyondLimits("*_a", position=Coordinate(0)), view(qpos=QPOS), context(model=ARM)),
         lambda: first_value(Alignment("pole", axis=(0.0, 0.0, 0.0)), view(xquat=[UPRIGHT] * 3), context()),
         lambda: first_value(TooClose(ONE_POINT, 1.0), view(xpos=[[0, 0, 0]] * 3), context()),
+        lambda: first_value(TooClose(BodyPosition("pole"), 1.0), view(xpos=[[0, 0, 0]] * 3), context()),
+        lambda: first_value(MassCenterDistance(BodyPosition("pole")), CENTERED, context()),
         lambda: first_value(HeightAboveGround(), view(qpos=[0, 0]), context()),
         lambda: first_value(MassCenterDistance(ONE_POINT, body="pol"), view(xpos=[[0, 0, 0]] * 3), context()),
         lambda: first_value(RollPitchYaw("xy"), view(qpos=[0, 0]), context()),
@@ -213,5 +216,5 @@ ONE_POINT = Field("xpos", start=2)
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong):
-    with pytest.raises((InvalidConfigError, UnknownNameError)):
+    with unchecked_types(), pytest.raises((InvalidConfigError, UnknownNameError)):
         wrong()

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.tasks.base_motion import (
     BaseAngularAcceleration,
     BaseAngularVelocity,

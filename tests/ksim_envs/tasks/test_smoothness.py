@@ -78,6 +78,12 @@ def test_an_actuator_without_a_largest_force_is_refused(more):
         first_value(RelativeForce(), view(actuator_force=[0, 0, 0, 0]), context(model=arm(more)))
 
 
+def test_an_actuator_without_a_largest_force_does_not_matter_to_others():
+    seen = view(actuator_force=[2, -25, 1.5, 9])
+    found = first_value(RelativeForce("servo"), seen, context(model=arm('<motor name="gripper" joint="a"/>')))
+    np.testing.assert_allclose(found, [-0.5])
+
+
 def test_the_power_is_that_of_c_mujoco():
     """Over a substep, the work that the actuators do is what the kinetic energy gains, in zero gravity."""
     model = mujoco.MjModel.from_xml_string(ARM.format(more=""))
