@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from agents.run_folder import name_of
-from ksim_envs import Autoreset, Core, EnvState
+from ksim_envs import Autoreset, Core, EnvState, gymnasium_id
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.runtime import quiet_mujoco
 
 if TYPE_CHECKING:
     from agents.ppo.policy import Policy, PolicyState
@@ -98,18 +98,6 @@ def _episodes(core: Core, policy: PolicyState, key_E: Array) -> tuple[EnvState, 
     return state, sums
 
 
-def gymnasium_id(task_id: str) -> str:
-    """The id of Gymnasium's own version of a built-in task.
-
-    Raises:
-        InvalidConfigError: Gymnasium has none.
-    """
-    name = f"{name_of(task_id).rsplit('-v', 1)[0]}-v5"
-    if name not in gym.registry:
-        raise InvalidConfigError(f"Gymnasium has no env of its own for {task_id!r} (there is no {name!r}).")
-    return name
-
-
 def evaluate_in_gymnasium(policy: Policy, task_id: str, num_episodes: int, seed: int) -> Evaluation:
     """One episode in each of `num_episodes` of Gymnasium's own v5 envs.
 
@@ -118,13 +106,21 @@ def evaluate_in_gymnasium(policy: Policy, task_id: str, num_episodes: int, seed:
         task_id: our id of the task.
         num_episodes: how many.
         seed: of the first env; the others' follow.
+
+    Raises:
+        InvalidConfigError: Gymnasium does not have the task.
     """
+    name = gymnasium_id(task_id)
+    if name is None:
+        raise InvalidConfigError(f"Gymnasium has no env of its own for {task_id!r}.")
     modes = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}
-    envs = gym.make_vec(gymnasium_id(task_id), num_episodes, vectorization_mode="sync", vector_kwargs=modes)
     zeros = np.zeros(num_episodes)
     never = zeros.astype(bool)
     result = Evaluation(return_E=zeros, length_E=zeros.astype(int), terminated_E=never, diverged_E=never)
-    with contextlib.closing(envs):
+    with (
+        quiet_mujoco(),
+        contextlib.closing(gym.make_vec(name, num_episodes, vectorization_mode="sync", vector_kwargs=modes)) as envs,
+    ):
         obs, _ = envs.reset(seed=seed)
         policy.reset()
         runs_E = np.ones(num_episodes, bool)

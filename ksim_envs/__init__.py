@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ksim_envs import runtime
 from ksim_envs.errors import KsimError
-from ksim_envs.registration import get_task, make, make_functional, register, register_built_in, task_ids
+from ksim_envs.registration import get_task, gymnasium_id, make, make_functional, register, register_built_in, task_ids
 
 if TYPE_CHECKING:
     from ksim_envs.checker import check_vector_env
@@ -42,6 +42,7 @@ __all__ = [
     "check_task",
     "check_vector_env",
     "get_task",
+    "gymnasium_id",
     "make",
     "make_functional",
     "register",
@@ -65,13 +66,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     """Load a public name that needs JAX when it is first used."""
     if name in _LAZY:
-        try:
-            return getattr(import_module(f"ksim_envs.{_LAZY[name]}"), name)
-        except AttributeError as error:  # Python would take it for a missing name; MuJoCo raises it for a missing GL
-            raise ImportError(
-                f"ksim_envs.{_LAZY[name]} cannot be imported: {error}. If MUJOCO_GL is set, MuJoCo may lack the "
-                "library that it names; unset it, or see `ksim doctor`."
-            ) from error
+        runtime.import_mujoco()
+        return getattr(import_module(f"ksim_envs.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'ksim_envs' has no attribute {name!r}")
 
 

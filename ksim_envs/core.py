@@ -7,12 +7,10 @@ calls it; below it are the task (named terms, for one env) and the physics backe
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-from weakref import WeakValueDictionary
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +20,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Key
 
 from ksim_envs import guard
-from ksim_envs.errors import ForkedProcessError, InvalidActionError, InvalidConfigError, unknown_name
+from ksim_envs.errors import InvalidActionError, unknown_name
 from ksim_envs.guard import Fault
-from ksim_envs.physics import (
-    check_device,
-    check_dynamics,
-    choose_backend,
-    load_model,
-    make_backend,
-    needs_derived_constants,
-)
 from ksim_envs.physics.backend import Backend
 from ksim_envs.programs import Programs
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
@@ -40,9 +30,8 @@ from ksim_envs.tasks.evaluation import Controls, TermValues, begin, control, dra
 from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Drive
-from ksim_envs.tasks.tracing import action_bounds, find_reads, slices
-from ksim_envs.types import RESET_ALL, Autoreset, Device, EnvState, Info, StepResult, View
-from ksim_envs.validate import MAX_NUM_ENVS, positive_integer
+from ksim_envs.tasks.tracing import action_bounds, slices
+from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult, View
 
 EPISODE_FIELDS = ("step_E", "return_E", "needs_reset_E", "terminated_E", "diverged_E")
 """Fields of a state that are zero when an episode begins."""
@@ -470,85 +459,6 @@ class Core:
 
     def _engine_fields(self, model_fields: dict[str, Array]) -> dict[str, Array]:
         return {name: value for name, value in model_fields.items() if name in self.task.engine_fields}
-
-
-def make_core(
-    task: Task,
-    num_envs: int,
-    *,
-    backend: str = "auto",
-    dynamics: str = "fast",
-    num_threads: int | None = None,
-    device: Device | None = None,
-) -> Core:
-    """Build a task on a backend.
-
-    Args:
-        task: the task.
-        num_envs: number of rows, at least 1.
-        backend: `"auto"`, `"native"` or `"mjx"`.
-        dynamics: `"fast"` or `"gymnasium"`; see `physics.model.load_model`.
-        num_threads: threads of the native backend.
-        device: device of the mjx backend.
-
-    Returns:
-        The core. As long as an equal one is alive it is the same object, so that programs are compiled once in a
-        process.
-
-    Raises:
-        KsimError: a name does not exist or a value is not allowed.
-    """
-    _refuse_after_fork()
-    num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
-    if num_threads is not None:
-        num_threads = positive_integer("num_threads", num_threads)
-    backend = choose_backend(backend)
-    check_dynamics(dynamics)
-    recipe = (task, num_envs, backend, dynamics, num_threads, None if device is None else check_device(device))
-    if core := _alive.get(recipe):
-        return core
-    _check_actuator(task)
-    reads = find_reads(task, load_model(task.model, dynamics, edit=task.edit_model))
-    model = load_model(task.model, dynamics, reads, task.max_contact_points, task.edit_model, task.engine_fields)
-    made = make_backend(
-        backend,
-        model,
-        num_envs,
-        frame_skip=task.frame_skip,
-        reads=reads,
-        model_fields=task.engine_fields,
-        num_threads=num_threads,
-        device=device,
-    )
-    _alive[recipe] = core = Core(task=task, backend=made, model=Model(model))
-    return core
-
-
-def _check_actuator(task: Task) -> None:
-    """Refuse an actuator that sets model fields from which constants follow: these are computed once an episode."""
-    drawn = task.actuator.fields if task.actuator else ()
-    if wrong := sorted(name for name in drawn if needs_derived_constants(frozenset({name}))):
-        raise InvalidConfigError(
-            f"The actuator sets the model field {wrong[0]!r} in every step, but constants of the model follow from it; "
-            "set it in a randomizer, once an episode."
-        )
-
-
-def _refuse_after_fork() -> None:
-    """JAX's threads do not survive a fork: what a child compiled would wait for them for ever."""
-    global _pid
-    _pid = _pid or os.getpid()
-    if _pid != os.getpid():
-        raise ForkedProcessError(
-            f"JAX was started in process {_pid} and cannot be used in its fork {os.getpid()}. Start workers with the "
-            '"spawn" or "forkserver" method (gym.make_vec: vector_kwargs={"context": "spawn"}).'
-        )
-
-
-_pid: int | None = None
-"""The process in which the first core was made."""
-_alive: WeakValueDictionary[tuple[Any, ...], Core] = WeakValueDictionary()
-"""Cores in use. A core is a pure function, so equal envs can share one (on native their steps then take turns)."""
 
 
 def root_keys(seeds: Sequence[int]) -> Array:

@@ -35,6 +35,20 @@ class Fault(enum.IntEnum):
         """The fault's bit."""
         return 1 << self.value
 
+    @property
+    def reason(self) -> str:
+        """What has happened, and what to do about it."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    Fault.ACTION: "an action was not finite",
+    Fault.INPUT: "an actuator, an event or a randomizer gave a value that is not finite",
+    Fault.PHYSICS: "the physics diverged; take a shorter timestep, lower gains or more armature",
+    Fault.OVERFLOW: "more contacts than the engine was given room for; raise max_contact_points",
+    Fault.TERM: "an observation, reward or metric was not finite",
+}
+
 
 def healthy(tree: Any) -> Bool[Array, "*E"]:
     """Whether every value of every leaf is finite and within `MAX_VALUE`, row by row.

@@ -1,4 +1,4 @@
-"""What a process needs around JAX: XLA's flags, quiet imports, a garbage collector at rest, a count of processors.
+"""What a process needs around JAX and MuJoCo: XLA's flags, imports, silence, a garbage collector at rest, processors.
 
 The flags must be set before JAX is imported (XLA reads them when a backend starts). So this module speaks through
 environment variables and `sys.modules`, and never imports JAX itself.
@@ -13,9 +13,11 @@ import io
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Generator
-from importlib import metadata
+from importlib import import_module, metadata
+from typing import Any
 
 from ksim_envs import program_cache
 
@@ -107,6 +109,56 @@ def quiet_import() -> Generator[None, None, None]:
         others = _MISSING_WARP.sub("", printed.getvalue())
         if others:
             sys.stdout.write(others)
+
+
+def import_mujoco() -> None:
+    """Import MuJoCo, which raises where `MUJOCO_GL` names a GL library that is missing or none that there is.
+
+    Then it is imported without GL, as with `MUJOCO_GL=off`: only rendering needs it, and says what is wrong.
+    """
+    given = os.environ.get("MUJOCO_GL")
+    try:
+        import_module("mujoco")
+    except (AttributeError, RuntimeError):
+        if given is None:
+            raise
+        os.environ["MUJOCO_GL"] = "off"
+        try:
+            import_module("mujoco")
+        finally:
+            os.environ["MUJOCO_GL"] = given
+
+
+@contextlib.contextmanager
+def quiet_mujoco() -> Generator[None, None, None]:
+    """Keep MuJoCo's warnings from `MUJOCO_LOG.TXT` and standard error; what matters of them is reported as faults.
+
+    The handler is the process's. Threads share ours, and the last to leave puts the user's back.
+    """
+    import mujoco
+
+    global _num_quiet, _users_handler
+    with _handler_lock:
+        if _num_quiet == 0:
+            _users_handler = mujoco.get_mju_user_warning()
+            mujoco.set_mju_user_warning(_ignore)
+        _num_quiet += 1
+    try:
+        yield
+    finally:
+        with _handler_lock:
+            _num_quiet -= 1
+            if _num_quiet == 0:
+                mujoco.set_mju_user_warning(_users_handler)
+
+
+def _ignore(text: str) -> None:
+    """A warning handler that does nothing."""
+
+
+_handler_lock = threading.Lock()
+_num_quiet = 0
+_users_handler: Any = None
 
 
 @contextlib.contextmanager

@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from ksim_envs.core import Core, make_core
+from ksim_envs.building import make_core
+from ksim_envs.core import Core
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.guard import Fault
+from ksim_envs.physics.model import MAX_GEOM_PAIRS, mjx_limit
 from ksim_envs.registration import get_task
 from ksim_envs.tasks.checks import parts
 from ksim_envs.tasks.context import Context
@@ -158,19 +161,10 @@ def _faults(record: _Record) -> Iterator[str]:
     num_steps = record.terminated_TE.size
     for kind in Fault:
         if count := int(record.fault_count_C[kind]):
-            yield f"{count} of {num_steps} env steps ended as diverged: {kind.name} ({_REASONS[kind]})."
+            yield f"{count} of {num_steps} env steps ended as diverged: {kind.name} ({kind.reason})."
     ended = record.terminated_TE.sum()
     if ended and (record.length_TE[record.terminated_TE] <= 1).mean() > 0.5:
         yield "Most episodes end in their first step; a termination holds in the state that the resets lead to."
-
-
-_REASONS = {
-    Fault.ACTION: "an action that is not finite",
-    Fault.INPUT: "an actuator, an event or a randomizer gave a value that is not finite",
-    Fault.PHYSICS: "the physics diverged; take a shorter timestep, lower gains or more armature",
-    Fault.OVERFLOW: "more contacts than the engine was given room for; raise max_contact_points",
-    Fault.TERM: "an observation, reward or metric was not finite",
-}
 
 
 def _unstable(record: _Record, finer: _Record) -> Iterator[str]:
@@ -270,8 +264,13 @@ def _mjx(model: mujoco.MjModel) -> Iterator[str]:
 
     try:
         MjxBackend(model, 1, frame_skip=1, reads=frozenset({"qpos"}))
-    except (NotImplementedError, ValueError) as error:
-        yield f"MJX cannot run the model, C MuJoCo can: {error}"
+    except InvalidConfigError as error:
+        yield str(error)
+    if (limit := mjx_limit(model, MAX_GEOM_PAIRS)) >= 0:
+        yield (
+            f"{MAX_GEOM_PAIRS} is {limit}: of each two types of geom MJX looks at so many pairs only, the nearest, and "
+            "does not say when it misses a contact; C MuJoCo looks at all."
+        )
 
 
 def _terms(task: Task, core: Core, record: _Record) -> Iterator[Seen]:

@@ -26,7 +26,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from ksim_envs import KsimVectorEnv, Task, get_task
+from ksim_envs import KsimVectorEnv, Task, get_task, gymnasium_id
 from ksim_envs.adapters.sb3 import KsimVecEnv
 
 NUM_ACTIONS = 16
@@ -75,10 +75,9 @@ def cost(task: Task, num_envs: int, num_pairs: int) -> str:
 
 def against_gymnasium(task_id: str, num_envs: int, num_pairs: int) -> str:
     """How long a step takes through the adapter and in SB3's `DummyVecEnv` of Gymnasium's envs, in words."""
-    name = task_id.removeprefix("ksim/").removesuffix("-v0")
     pair: list[VecEnv] = [
         KsimVecEnv(_make(get_task(task_id), num_envs, stagger=True)),
-        make_vec_env(f"{name}-v5", num_envs, vec_env_cls=DummyVecEnv),
+        make_vec_env(gymnasium_id(task_id) or task_id, num_envs, vec_env_cls=DummyVecEnv),
     ]
     for envs in pair:
         envs.reset()

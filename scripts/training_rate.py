@@ -10,7 +10,6 @@ what our rollout can at best come near to. Contestants take turns; the median ro
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 import sys
 import time
@@ -23,15 +22,13 @@ import jax.numpy as jnp
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from agents.evaluate import gymnasium_id
 from agents.ppo import preset
 from agents.ppo.config import PPOConfig
 from agents.ppo.distributions import DISTRIBUTIONS, in_control_units
 from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
-from ksim_envs import make_functional
+from ksim_envs import gymnasium_id, make_functional
 from ksim_envs.bench import bare_engine
-from ksim_envs.errors import InvalidConfigError
 
 OURS, ROLLOUT, BARE = "ours", "ours, rollout", "bare engine, same physics"
 """What is measured of our loop."""
@@ -46,11 +43,10 @@ def main() -> int:
     args = parser.parse_args()
     config = preset(args.id)
     contestants = [our_loop(args.id, config)]
-    with contextlib.suppress(InvalidConfigError):  # Gymnasium has no such task
-        gymnasium_id(args.id)
+    if name := gymnasium_id(args.id):
         contestants += [
-            sb3_loop(args.id, config, "SB3, DummyVecEnv", DummyVecEnv),
-            sb3_loop(args.id, config, "SB3, SubprocVecEnv", SubprocVecEnv),
+            sb3_loop(name, config, "SB3, DummyVecEnv", DummyVecEnv),
+            sb3_loop(name, config, "SB3, SubprocVecEnv", SubprocVecEnv),
         ]
     rates: dict[str, list[float]] = {}
     for _ in range(args.rounds):
@@ -95,11 +91,11 @@ def our_loop(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
         yield {name: config.dataset_size / value for name, value in seconds.items()}
 
 
-def sb3_loop(task_id: str, config: PPOConfig, name: str, vec_env: type) -> Iterator[dict[str, float]]:
+def sb3_loop(env_id: str, config: PPOConfig, name: str, vec_env: type) -> Iterator[dict[str, float]]:
     """One rollout and update after the other."""
 
     def make_env() -> gym.Env[Any, Any]:
-        return gym.make(gymnasium_id(task_id))
+        return gym.make(env_id)
 
     makers: list[Callable[[], gym.Env[Any, Any]]] = [make_env] * SB3_NUM_ENVS
     envs = vec_env(makers) if vec_env is DummyVecEnv else vec_env(makers, start_method="forkserver")

@@ -12,7 +12,6 @@ evaluations for each.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import math
 from collections import defaultdict
@@ -30,7 +29,6 @@ from agents.evaluate import REPORT_STREAM, Evaluator, evaluate_in_gymnasium
 from agents.ppo import preset
 from agents.ppo.config import PPOConfig
 from agents.run_folder import name_of
-from ksim_envs.errors import InvalidConfigError
 
 COLUMNS: tuple[str, ...] = (
     "command",
@@ -96,7 +94,7 @@ def describe(task_id: str, config: PPOConfig, folder: Path, num_episodes: int, o
         row["falls"] = f"{ours['terminated_share']:.1%}"
     if "velocity_error" in ours:
         row["velocity error"] = f"{ours['velocity_error']:.3f} m/s"
-    with contextlib.suppress(InvalidConfigError):  # Gymnasium has no such env
+    if ksim_envs.gymnasium_id(task_id):
         theirs = evaluate_in_gymnasium(policy, task_id, num_episodes, seed=0)
         row["in Gymnasium's v5 env"] = share(theirs.metrics())
     if on_mjx:

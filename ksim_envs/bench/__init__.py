@@ -179,6 +179,8 @@ def _check(ids: Sequence[str], config: BenchConfig) -> None:
         positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
     positive_integer("num_steps", config.num_steps)
     positive_integer("num_rounds", config.num_rounds)
+    if config.csv:
+        config.csv.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _measure(id: str, num_envs: int, config: BenchConfig) -> list[Row]:

@@ -16,13 +16,15 @@ from typing import Any
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from jax import Array
 
 from ksim_envs import runtime
 from ksim_envs.bench import bare_engine
 from ksim_envs.core import Core
-from ksim_envs.physics.model import quiet_mujoco
+from ksim_envs.registration import gymnasium_id
+from ksim_envs.runtime import quiet_mujoco
 from ksim_envs.types import EnvState
 from ksim_envs.vector_env import KsimVectorEnv
 
@@ -86,8 +88,8 @@ def opponents(id: str, num_steps: int) -> Iterator[Contestant]:
     Yields:
         Those that are installed.
     """
-    name = id.removeprefix("ksim/").replace("-v0", "-v5")
-    if name not in gym.registry or not util.find_spec("imageio"):  # which Gymnasium's MuJoCo envs import
+    name = gymnasium_id(id)
+    if name is None or not util.find_spec("imageio"):  # which Gymnasium's MuJoCo envs import
         return
     num_steps *= OPPONENT_STEPS
     with quiet_mujoco(), warnings.catch_warnings():
@@ -103,7 +105,12 @@ def opponents(id: str, num_steps: int) -> Iterator[Contestant]:
 
 def _async(name: str) -> Any:
     """Worker processes that do not fork this one, which has threads."""
-    return gym.make_vec(name, 8, vectorization_mode="async", vector_kwargs={"context": "forkserver"})
+
+    def make() -> Any:  # travels by value: a worker does not import this module, and with it JAX
+        mujoco.set_mju_user_warning(lambda text: None)
+        return gym.make(name)
+
+    return gym.vector.AsyncVectorEnv([make] * 8, context="forkserver")
 
 
 def _opponent(name: str, envs: Any, num_envs: int, num_steps: int) -> Contestant:

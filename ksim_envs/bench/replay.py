@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from ksim_envs.core import Core
-from ksim_envs.physics.model import needs_derived_constants
+from ksim_envs.physics.model_fields import needs_derived_constants
 from ksim_envs.types import EnvState, Push
 
 Replay = tuple[Callable[[], Any], Callable[[Any], None]]

@@ -9,7 +9,8 @@ import mujoco
 
 from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.physics.backend import Backend
-from ksim_envs.physics.model import check_dynamics, check_per_env, load_model, needs_derived_constants
+from ksim_envs.physics.model import check_dynamics, load_model
+from ksim_envs.physics.model_fields import check_per_env, needs_derived_constants
 from ksim_envs.types import Device
 
 __all__ = [

@@ -20,10 +20,12 @@ import numpy as np
 from jax import Array
 
 from ksim_envs import guard
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.guard import Fault
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
 from ksim_envs.physics.mjx_contacts import contacts_as_in_c, were_dropped
-from ksim_envs.physics.model import DERIVED, derived_constants, max_contact_points, needs_derived_constants
+from ksim_envs.physics.model import MAX_CONTACT_POINTS, MAX_GEOM_PAIRS, mjx_limit
+from ksim_envs.physics.model_fields import DERIVED, derived_constants, needs_derived_constants
 from ksim_envs.physics.traced import TracedOnce, fingerprint
 from ksim_envs.runtime import quiet_import
 from ksim_envs.types import Device, PhysicsState, Push, View
@@ -78,6 +80,9 @@ class MjxBackend:
             model_fields: names of the model's fields that differ from row to row.
             device: where to run; None for JAX's default device.
             caps: where the solver stops.
+
+        Raises:
+            InvalidConfigError: the model has something that MJX cannot run.
         """
         self.model, self.num_envs = model, num_envs
         self.device = device or jax.devices()[0]
@@ -86,10 +91,13 @@ class MjxBackend:
         self._reads = sorted(name for name in reads if not name.endswith(CHANGE))
         self._model_fields = model_fields
         self._derives = needs_derived_constants(model_fields)
-        self._max_contact_points = max_contact_points(model)
+        self._max_contact_points = mjx_limit(model, MAX_CONTACT_POINTS)
         with jax.default_device(self.device), contacts_as_in_c():
             adapted = _adapted(model, reads, caps, model_fields)
-            self.mjx_model = mjx.put_model(adapted)
+            try:
+                self.mjx_model = mjx.put_model(adapted)
+            except (NotImplementedError, ValueError) as error:
+                raise InvalidConfigError(f"MJX cannot run this model: {error}. C MuJoCo can (native).") from error
             self.mjx_data = mjx.make_data(self.mjx_model)
         settings = frame_skip, self._reads, self._changes, sorted(model_fields)
         self._identity = fingerprint(adapted, *settings)
@@ -226,7 +234,11 @@ class MjxBackend:
 def _adapted(
     model: mujoco.MjModel, reads: frozenset[str], caps: SolverCaps, model_fields: frozenset[str]
 ) -> mujoco.MjModel:
-    """The model with the solver's caps, without sensors where no term reads them, and with room for rows' friction."""
+    """The model as MJX needs it.
+
+    It has the solver's caps, no sensors where no term reads them, room for rows' friction, and MJX's own limits where
+    MJX looks for them.
+    """
     adapted = copy.copy(model)
     for name in model_fields.intersection(FRICTIONS):
         getattr(adapted, name)[:] = 1.0
@@ -237,6 +249,10 @@ def _adapted(
         adapted.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     if "sensordata" not in reads:
         adapted.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
+    for name in (MAX_CONTACT_POINTS, MAX_GEOM_PAIRS):
+        index = mujoco.mj_name2id(adapted, mujoco.mjtObj.mjOBJ_NUMERIC, name)
+        if index >= 0:
+            adapted.numeric_data[index] = mjx_limit(model, name)  # MJX 3.17 looks there, whatever the address
     return adapted
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
 
 from ksim_envs.errors import InvalidConfigError, check_name, unknown_name
+from ksim_envs.physics.model_fields import COMPILED_IN
 from ksim_envs.physics.model_files import check_files, read_xml
+from ksim_envs.runtime import quiet_mujoco
 
 DYNAMICS = ("fast", "gymnasium")
 GYMNASIUM_PREFIX = "gymnasium:"
@@ -24,8 +22,8 @@ SHELVES = {
     "ksim:": Path(__file__).parents[1] / "tasks" / "assets",
 }
 """What a source may begin with instead of a folder, and the folder that it stands for."""
-MAX_CONTACT_POINTS = "max_contact_points"
-"""The custom numeric by which a model tells MJX how many contacts to keep."""
+MAX_CONTACT_POINTS, MAX_GEOM_PAIRS = "max_contact_points", "max_geom_pairs"
+"""The custom numerics by which a model tells MJX how many contacts to keep, and at how many pairs of geoms to look."""
 RUNGE_KUTTA = mujoco.mjtIntegrator.mjINT_RK4
 
 
@@ -101,135 +99,15 @@ def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:
     )
 
 
-def max_contact_points(model: mujoco.MjModel) -> int:
-    """How many contacts of each dimension MJX keeps; -1 for all. C MuJoCo takes no notice."""
-    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, MAX_CONTACT_POINTS)
+def mjx_limit(model: mujoco.MjModel, name: str) -> int:
+    """A limit that the model sets to MJX in a custom numeric; -1 for none. C MuJoCo takes no notice."""
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, name)
     return -1 if index < 0 else int(model.numeric_data[model.numeric_adr[index]])
 
 
 def check_dynamics(name: str) -> None:
     """Refuse dynamics that do not exist."""
     check_name("dynamics", name, DYNAMICS)
-
-
-@contextlib.contextmanager
-def quiet_mujoco() -> Generator[None]:
-    """Keep MuJoCo's warnings from `MUJOCO_LOG.TXT` and standard error; what matters of them is reported as faults.
-
-    The handler is the process's. Threads share ours, and the last to leave puts the user's back.
-    """
-    global _num_quiet, _users_handler
-    with _handler_lock:
-        if _num_quiet == 0:
-            _users_handler = mujoco.get_mju_user_warning()
-            mujoco.set_mju_user_warning(_ignore)
-        _num_quiet += 1
-    try:
-        yield
-    finally:
-        with _handler_lock:
-            _num_quiet -= 1
-            if _num_quiet == 0:
-                mujoco.set_mju_user_warning(_users_handler)
-
-
-def _ignore(text: str) -> None:
-    """A warning handler that does nothing."""
-
-
-_handler_lock = threading.Lock()
-_num_quiet = 0
-_users_handler: Any = None
-
-
-def derived_constants(model: mujoco.MjModel, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The constants that the compiler derives from masses, inertias and lengths, for rows with other values of these.
-
-    Args:
-        model: the nominal model; left unchanged.
-        fields: names of model fields to (R, ...) values.
-
-    Returns:
-        The names in `DERIVED` to (R, ...) float64 values, as `mj_setConst` computes them; NaN where it cannot.
-    """
-    rows = len(next(iter(fields.values())))
-    derived = {name: np.empty((rows, *getattr(model, name).shape)) for name in DERIVED}
-    usable = {name: usable_rows(values, getattr(model, name)) for name, values in fields.items()}
-    scratch, data = copy.copy(model), mujoco.MjData(model)
-    for row in range(rows):
-        for name, values in usable.items():
-            getattr(scratch, name)[:] = values[row]
-        try:
-            with quiet_mujoco():
-                mujoco.mj_setConst(scratch, data)
-            constants = {name: getattr(scratch, name) for name in DERIVED}
-        except mujoco.FatalError:
-            constants = dict.fromkeys(DERIVED, np.nan)
-        for name in DERIVED:
-            derived[name][row] = constants[name]
-    return derived
-
-
-def usable_rows(values: np.ndarray, nominal: np.ndarray) -> np.ndarray:
-    """The rows of a per-env model field, with the nominal value in those that are not finite or beyond MuJoCo's bound.
-
-    The core does not step such rows; the engine only must not stumble over them.
-    """
-    is_usable = (np.abs(values) <= mujoco.mjMAXVAL).reshape(len(values), -1).all(axis=1)
-    return np.where(is_usable.reshape(-1, *[1] * (values.ndim - 1)), values, nominal)
-
-
-DERIVED = (
-    "body_subtreemass",
-    "body_invweight0",
-    "dof_invweight0",
-    "dof_M0",
-    "tendon_length0",
-    "tendon_invweight0",
-    "actuator_acc0",
-)
-"""Model fields that `mj_setConst` derives and that both engines read during a step."""
-
-
-def needs_derived_constants(names: frozenset[str]) -> bool:
-    """Whether changing any of these model fields changes a derived constant."""
-    return not names.isdisjoint(mujoco.MjModel._setconst_inputs)
-
-
-PER_ENV = frozenset(
-    f"{kind}_{field}"
-    for kind, names in {
-        "actuator": "actrange biasprm cranklength ctrlrange dynprm forcerange gainprm gear lengthrange",
-        "body": "gravcomp inertia ipos iquat mass pos quat",
-        "dof": "armature damping dampingpoly frictionloss solimp solref",
-        "eq": "data solimp solref",
-        "geom": "friction gap margin pos quat size solimp solmix solref",
-        "jnt": "actfrcrange axis margin pos range solimp solref stiffness stiffnesspoly",
-        "pair": "friction gap margin solimp solref solreffriction",
-        "site": "pos quat",
-        "tendon": "actfrcrange armature damping dampingpoly frictionloss lengthspring margin range solimp_fri "
-        "solimp_lim solref_fri solref_lim stiffness stiffnesspoly",
-    }.items()
-    for field in names.split()
-) | {"qpos0", "qpos_spring"}
-"""The model fields that may differ from env to env on every engine and that the physics reads."""
-
-
-def check_per_env(names: frozenset[str]) -> None:
-    """Refuse model fields that cannot differ from env to env.
-
-    Raises:
-        InvalidConfigError: one of the engines has a single value of it for all envs, or derives it from others.
-    """
-    if wrong := sorted(names - PER_ENV):
-        raise InvalidConfigError(
-            f"The model field {wrong[0]!r} cannot differ from env to env; those that can: {', '.join(sorted(PER_ENV))}."
-        )
-
-
-COMPILED_IN = frozenset({"body_ipos", "body_iquat"})
-"""Model fields that the compiler takes advantage of: bodies whose centre of mass is in the frame's origin are cheaper,
-and cannot become others any more. Where these fields differ from env to env, the model is compiled without that."""
 
 
 def _read_spec(source: str) -> mujoco.MjSpec:
@@ -268,12 +146,25 @@ def _checked(model: mujoco.MjModel, source: str) -> mujoco.MjModel:
         raise InvalidConfigError(
             f"The model {_shown(source)} has timestep {model.opt.timestep} s; it must be positive and finite."
         )
+    if wrong := _not_finite(model):
+        raise InvalidConfigError(
+            f"The model {_shown(source)} has values that are not finite in {', '.join(wrong)}; correct them, and leave "
+            "out a range without a limit."
+        )
     if model.nu == 0:
         raise InvalidConfigError(
             f"The model {_shown(source)} has no actuator; add at least one under <actuator>, or let the "
             "task add some (an actuator term that does so, or Task.edits)."
         )
     return model
+
+
+def _not_finite(model: mujoco.MjModel) -> list[str]:
+    """The model's fields with a value that is not finite; MuJoCo accepts such models."""
+    fields = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
+    fields |= {f"opt.{name}": getattr(model.opt, name) for name in dir(model.opt) if not name.startswith("_")}
+    numbers = {name: np.asarray(value) for name, value in fields.items() if isinstance(value, float | np.ndarray)}
+    return [name for name, value in numbers.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
 
 
 def _is_text(source: str) -> bool:

@@ -62,6 +62,7 @@ class _Check:
         for name in ("assetdir", "meshdir", "texturedir"):
             self._inside([folder / _slashed(compiler.get(name, ""))], compiler.get(name, ""))
         for element, home in elements:
+            self._numbers(element)
             for path in _paths(element):
                 found = self._inside(_candidates(element.tag, path, compiler, folder, home), path)
                 if element.tag == "model" and self._is_new(found):
@@ -85,6 +86,12 @@ class _Check:
             return ElementTree.fromstring(text)
         except ElementTree.ParseError as error:
             raise InvalidConfigError(f"The model {self.shown} is not valid XML: {error}.") from error
+
+    def _numbers(self, element: Element) -> None:
+        """Refuse a number that is none: where MuJoCo reads one, it goes on as if the attribute were not there."""
+        for name, value in element.items():
+            if name != "name" and "nan" in re.split(r"[\s+-]+", value.lower()):
+                raise InvalidConfigError(f"The model {self.shown} has {name}={value!r} in <{element.tag}>; correct it.")
 
     def _inside(self, candidates: list[Path], path: str) -> Path:
         """Where the file is, or would be.

@@ -26,8 +26,9 @@ from mujoco.batch import Batch, SimulationError
 from ksim_envs import guard
 from ksim_envs.errors import ForkedProcessError
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
-from ksim_envs.physics.model import RUNGE_KUTTA, needs_derived_constants, quiet_mujoco, usable_rows
-from ksim_envs.runtime import usable_processors
+from ksim_envs.physics.model import RUNGE_KUTTA
+from ksim_envs.physics.model_fields import needs_derived_constants, usable_rows
+from ksim_envs.runtime import quiet_mujoco, usable_processors
 from ksim_envs.types import PhysicsState, Push, View
 
 INPUTS = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_QFRC_APPLIED | mujoco.mjtState.mjSTATE_XFRC_APPLIED

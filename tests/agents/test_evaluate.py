@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.evaluate import REPORT_STREAM, Evaluation, Evaluator, evaluate_in_gymnasium, gymnasium_id
+from agents.evaluate import REPORT_STREAM, Evaluation, Evaluator, evaluate_in_gymnasium
 from agents.ppo import Policy, PolicyState, PPOConfig
 from agents.ppo.networks import ActorCritic
 from ksim_envs import get_task
-from ksim_envs.core import make_core, root_keys
+from ksim_envs.building import make_core
+from ksim_envs.core import root_keys
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
 from ksim_envs.tasks.measures import Constant
@@ -76,5 +77,21 @@ def test_a_tasks_scalar_metrics_are_averaged_over_the_steps_of_each_episode(poli
 
 
 def test_a_task_that_gymnasium_does_not_have_is_refused():
-    with pytest.raises(InvalidConfigError, match="no env of its own"):
-        gymnasium_id("ksim/KBot-v0")
+    with pytest.raises(InvalidConfigError, match="no env of its own for 'ksim/KBotWalk-v0'"):
+        evaluate_in_gymnasium(None, "ksim/KBotWalk-v0", 1, 0)
+
+
+def test_an_evaluation_in_gymnasium_leaves_no_log(tmp_path, monkeypatch, capfd):
+    """MuJoCo writes a file into the working directory that this model file is deprecated."""
+    monkeypatch.chdir(tmp_path)
+
+    class Still:
+        def __call__(self, obs):
+            return np.zeros((len(obs), 6))
+
+        def reset(self):
+            pass
+
+    evaluation = evaluate_in_gymnasium(Still(), "ksim/HalfCheetah-v0", 1, 0)
+    assert evaluation.length_E.tolist() == [1000]
+    assert list(tmp_path.iterdir()) == [] and capfd.readouterr().err == ""

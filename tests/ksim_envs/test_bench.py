@@ -36,7 +36,7 @@ def test_backend_of_a_row_is_the_one_that_auto_stood_for():
 
 
 def test_csv_has_one_header_and_a_column_for_every_field(tmp_path):
-    path = tmp_path / "rates.csv"
+    path = tmp_path / "new" / "rates.csv"
     config = bench.BenchConfig(**SMALL, opponents=False, csv=path)
     rows = [*next(bench.run([ID], config)), *next(bench.run([ID], config))]
     with path.open(newline="") as file:

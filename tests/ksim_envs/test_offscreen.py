@@ -348,3 +348,34 @@ def test_mujoco_gl_that_names_no_platform_is_an_error(make_renderer, monkeypatch
     monkeypatch.setenv("MUJOCO_GL", value)
     with pytest.raises(RenderError, match=f"MUJOCO_GL is '{value}'; unset it .* or set one of .*glfw"):
         make_renderer(BALL)
+
+
+@pytest.mark.parametrize("value", ["banana", "egl"])
+def test_without_the_gl_that_mujoco_gl_names_all_else_works(value):
+    """MuJoCo itself cannot be imported then."""
+    code = """
+import ctypes.util, json, os, sys
+load = ctypes.CDLL.__init__
+def load_others(self, name, *args, **kwargs):
+    if "EGL" in str(name):
+        raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+    load(self, name, *args, **kwargs)
+ctypes.CDLL.__init__ = load_others
+find = ctypes.util.find_library
+ctypes.util.find_library = lambda name: None if "EGL" in name else find(name)
+import gymnasium, numpy as np
+import ksim_envs
+env = gymnasium.make("ksim/InvertedPendulum-v0", num_envs=2, render_mode="rgb_array")
+env.reset(seed=0)
+reward = env.step(np.zeros((2, 1)))[1]
+try:
+    env.render()
+except ksim_envs.KsimError as error:
+    print(json.dumps([reward.tolist(), os.environ["MUJOCO_GL"], str(error)]))
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MUJOCO_GL": value}, capture_output=True, text=True
+    )
+    assert child.returncode == 0, child.stderr
+    reward, variable, error = json.loads(child.stdout)
+    assert reward == [1.0, 1.0] and variable == value and value in error

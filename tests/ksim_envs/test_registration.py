@@ -321,3 +321,11 @@ def test_a_module_that_is_not_there_is_told_from_one_that_does_not_import(module
         ksim_envs.get_task("my_robott:ksim/OfModule-v0")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         ksim_envs.get_task("my_broken_robot:ksim/OfModule-v0")
+
+
+def test_gymnasiums_id_is_that_of_its_own_tasks_only():
+    ours = list(registration.GYMNASIUM_TASKS)
+    assert all(ksim_envs.gymnasium_id(id) in gym.registry for id in ours)
+    assert ksim_envs.gymnasium_id("some_module:ksim/Humanoid-v0") == "Humanoid-v5"
+    assert ksim_envs.gymnasium_id("ksim/KBotWalk-v0") is None
+    assert ksim_envs.gymnasium_id("ksim/Hopper-v1") is None  # a user's, though Gymnasium has a Hopper

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import ksim_envs
+from ksim_envs.building import make_core
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.task_checker import written
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.curricula import Linear
@@ -25,6 +27,9 @@ STIFF = tiny.BALL_ON_STICK.replace('damping="0.05"', 'damping="0.05" stiffness="
 CYLINDER_ON_BOX = tiny.BALL_ON_STICK.replace('type="plane" size="5 5 0.1"', 'type="box" size="5 5 0.1"').replace(
     'type="sphere" size="0.1"', 'type="cylinder" size="0.1 0.1"'
 )
+
+
+PAIRS = '<custom><numeric name="pose" data="9 9 9"/><numeric name="max_geom_pairs" data="2"/></custom>'
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,12 @@ ODD = {
         "Most episodes end in their first step",
     ),
     "a timestep that is too long": ({"model": STIFF, "terminations": {}}, "faults", "times those at half the timestep"),
-    "geoms that MJX cannot collide": ({"model": CYLINDER_ON_BOX}, "notes", "MJX cannot run the model"),
+    "geoms that MJX cannot collide": ({"model": CYLINDER_ON_BOX}, "notes", "MJX cannot run this model"),
+    "pairs that MJX may not look at": (
+        {"model": tiny.BALL_ON_STICK.replace("<worldbody>", f"{PAIRS}<worldbody>")},
+        "notes",
+        "max_geom_pairs is 2: ",
+    ),
 }
 
 
@@ -148,3 +158,8 @@ def test_what_is_odd_is_said(changes, kind, said):
 def test_an_id_is_checked_like_a_task():
     report = ksim_envs.check_task("ksim/InvertedPendulum-v0", num_envs=2, num_steps=10)
     assert report.faults == () and "4 observations" in report.summary
+
+
+def test_what_mjx_cannot_run_is_refused_with_the_engine_that_can():
+    with pytest.raises(InvalidConfigError, match="MJX cannot run this model: .*native"):
+        make_core(replace(tiny.HOPPER_LIKE, model=CYLINDER_ON_BOX), 2, backend="mjx")

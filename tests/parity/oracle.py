@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 import ksim_envs
-from ksim_envs.physics.model import quiet_mujoco
 from ksim_envs.registration import GYMNASIUM_TASKS
+from ksim_envs.runtime import quiet_mujoco
 
 IDS = tuple(GYMNASIUM_TASKS)
 MANY_CONTACTS = ("ksim/Humanoid-v0", "ksim/HumanoidStandup-v0", "ksim/Ant-v0")

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ksim_envs.physics import load_model
+from ksim_envs.physics.mjx import MjxBackend
 from ksim_envs.tasks.observations import Field
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.task import Task
@@ -81,6 +83,19 @@ def test_a_row_that_touches_in_as_many_places_as_mjx_keeps_is_quarantined(kept, 
     *_, info = env.step(np.zeros((1, 1)))
     assert info["diverged"] == [is_fault]
     assert env.fault_counts()["overflow"] == [is_fault]
+
+
+POSE = '<custom><numeric name="pose" data="0 0 0"/>{}</custom><worldbody>'
+
+
+@pytest.mark.parametrize(
+    ("numerics", "given", "kept"), [("", 3, 3), ('<numeric name="max_contact_points" data="2"/>', None, 2)]
+)
+def test_mjx_keeps_the_contacts_it_is_told_to_whatever_numbers_stand_before(numerics, given, kept):
+    """MJX 3.17 reads `numeric_data` at the number's index instead of its address (as behind Ant's `init_qpos`)."""
+    model = load_model(TABLE.replace("<worldbody>", POSE.format(numerics)), "fast", max_contact_points=given)
+    backend = MjxBackend(model, 1, frame_skip=1, reads=frozenset({"qpos"}))
+    assert backend.mjx_data._impl.ncon == kept
 
 
 def test_first_observations_equal_gymnasium_in_float64():

@@ -288,6 +288,21 @@ def test_nothing_beside_a_shelf_can_be_named():
         load_model("ksim:../assets/kbot.xml", "fast")
 
 
+@pytest.mark.parametrize(
+    "geom",
+    ['mass="nan"', 'mass="inf"', 'pos="0 NaN 0"', 'friction="-nan 0 0"', 'density="inf"', 'size="1e400"'],
+)
+def test_a_model_with_a_number_that_is_not_finite_is_refused(folder, geom):
+    """MuJoCo takes them: a mass that is no number for none given, the others as they are."""
+    size = "" if "size" in geom else 'type="sphere" size="0.1"'
+    with pytest.raises(InvalidConfigError, match=r"nan|NaN|not finite in .*(mass|rbound|size)"):
+        load_model(write(folder, geom=f"{size} {geom}"), "fast")
+
+
+def test_a_material_may_be_called_nan(folder):
+    assert load_model(write(folder, asset='<material name="nan"/>'), "fast").nmat == 1
+
+
 # What is added to them
 
 

@@ -14,7 +14,7 @@ from mujoco.batch import MODEL_FIELDS
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.guard import Fault
 from ksim_envs.physics import load_model, make_backend
-from ksim_envs.physics.model import DERIVED, PER_ENV, derived_constants
+from ksim_envs.physics.model_fields import DERIVED, PER_ENV, derived_constants
 from ksim_envs.runtime import quiet_import
 from tests.bits import assert_same_bits
 from tests.bits import rows as rows_of
