@@ -19,6 +19,14 @@ class RunFolderError(KsimError, RuntimeError):
     """A run folder is in use by another process, or cannot be one."""
 
 
+class TrainingDivergedError(KsimError, RuntimeError):
+    """No gradient step is finite any more; the last checkpoint has the parameters of the last one that was."""
+
+
+class DivergenceWarning(UserWarning):
+    """Many rows diverge in training, which goes on without them."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint could not be saved, or a damaged one was passed over; training goes on."""
 

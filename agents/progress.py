@@ -25,6 +25,7 @@ _FIELDS = (
     ("train return", "train", "return_mean", ",.1f"),
     ("episode length", "train", "length_mean", ",.0f"),
     ("diverged rows", "train", "num_diverged", ",.0f"),
+    ("skipped updates", "train", "num_skipped_updates", ",.0f"),
     ("policy loss", "train", "policy_loss", ".4f"),
     ("value loss", "train", "value_loss", ".4g"),
     ("entropy", "train", "entropy", ".3f"),

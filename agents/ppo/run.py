@@ -14,14 +14,15 @@ import numpy as np
 
 from agents import plots, video
 from agents.checkpoint import Checkpoints
-from agents.errors import RunFolderError, TrainingStopped
+from agents.errors import RunFolderError, TrainingDivergedError, TrainingStopped
 from agents.evaluate import Evaluation, Evaluator
 from agents.logger import Logger
 from agents.ppo.config import PPOConfig
+from agents.ppo.health import MAX_IDLE_ITERATIONS, Health
 from agents.ppo.learn import TrainState
 from agents.ppo.policy import Policy
 from agents.ppo.presets import preset
-from agents.ppo.saved import describe
+from agents.ppo.saved import describe, read_description
 from agents.ppo.trainer import Trainer
 from agents.progress import Progress
 from agents.run_folder import CHECKPOINTS, graceful_signals, lock, name_of, new_run_dir
@@ -78,6 +79,7 @@ def train(
 
     Raises:
         TrainingStopped: a signal asked to stop; a checkpoint has been saved, unless a warning says why not.
+        TrainingDivergedError: no gradient step is finite any more; a checkpoint has been saved.
         RunFolderError: the folder is in use, holds a run and `resume` is false, or the log of one without checkpoints.
         KsimError: a name does not exist or a setting is not allowed.
     """
@@ -106,6 +108,13 @@ def train(
                     run.save(logger)
                 elif run.is_due(run.config.checkpoint_interval_env_steps):
                     run.save(logger)
+                if run.health.is_stuck:
+                    run.save(logger)
+                    raise TrainingDivergedError(
+                        f"the last {MAX_IDLE_ITERATIONS} iterations had no gradient step that is finite; the "
+                        f"checkpoint of {run.saved_env_steps:,} env steps has the parameters before. Begin a new run "
+                        "with a smaller learning_rate, or with a reward_scale that suits the task's rewards."
+                    )
 
             if not run.is_done and request.received is not None:
                 run.save(logger)
@@ -125,7 +134,7 @@ class _Run:
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         if self._checkpoints.steps() and not resume:
             raise RunFolderError(f"{folder} holds a run; resume it (--resume), or choose another folder.")
-        stored = self._checkpoints.read_info() if self._checkpoints.steps() else None
+        stored = read_description(self._checkpoints) if self._checkpoints.steps() else None
         self.config = _settings(task_id, config, stored)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS, keep_last=self.config.num_checkpoints)
         self.trainer = Trainer(
@@ -134,6 +143,7 @@ class _Run:
         self._evaluator = Evaluator(
             _make(get_task(task_id).hardest, self.config, self.config.num_eval_envs), self.config.seed
         )
+        self.health = Health(self.config)
         self._evaluations: list[Evaluation] = []
         self._state: TrainState | None = None
         if stored:
@@ -182,6 +192,7 @@ class _Run:
         """Collect and learn once."""
         self._evaluations = []
         self._state, metrics = self.trainer.iterate(self.state)
+        self.health.observe(metrics, self._state)
         return metrics
 
     def evaluate(self) -> dict[str, float]:
@@ -202,7 +213,7 @@ class _Run:
             self._checkpoints.save(self.env_steps, self.state, info, score)
 
     def result(self) -> Result:
-        """The best policy, and the plots and the video of the run."""
+        """The last policy, of the best seed, and the plots and the video of the run."""
         if not self._evaluations:  # a finished run, resumed
             self.evaluate()
         elapsed_s, folder = self.elapsed_s, self._folder

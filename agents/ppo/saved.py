@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from agents.checkpoint import Checkpoints
-from agents.errors import CheckpointWarning, DamagedCheckpointError
+from agents.errors import CheckpointError, CheckpointWarning, DamagedCheckpointError
 from agents.ppo.config import PPOConfig
 from agents.ppo.learn import TrainState
 from agents.ppo.networks import ActorCritic
@@ -20,6 +20,18 @@ from agents.run_folder import CHECKPOINTS
 from ksim_envs import Core
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
+
+_DESCRIPTION = {
+    "task_id": str,
+    "config": dict,
+    "best_seed": int,
+    "num_observations": int,
+    "num_privileged": int,
+    "action_low": list,
+    "action_high": list,
+    "elapsed_s": float,
+}
+"""The names and types of what a checkpoint says about itself."""
 
 
 def describe(
@@ -45,7 +57,7 @@ def read_settings(run_dir: Path | str) -> tuple[str, PPOConfig]:
     Raises:
         CheckpointError: there is no usable checkpoint.
     """
-    info = Checkpoints(Path(run_dir) / CHECKPOINTS).read_info()
+    info = read_description(Checkpoints(Path(run_dir) / CHECKPOINTS))
     return info["task_id"], PPOConfig.from_dict(info["config"])
 
 
@@ -73,9 +85,22 @@ def load(run_dir: Path | str, step: int | None = None, *, seed_index: int | None
         return _load(checkpoints, None, seed_index)
 
 
-def _load(checkpoints: Checkpoints, step: int | None, seed_index: int | None) -> Policy:
+def read_description(checkpoints: Checkpoints, step: int | None = None) -> dict[str, Any]:
+    """What `describe` said of a checkpoint.
+
+    Raises:
+        CheckpointError: something else saved it.
+    """
     info = checkpoints.read_info(step)
-    num_seeds = info["config"]["num_seeds"]
+    for name, kind in _DESCRIPTION.items():
+        if not isinstance(info.get(name), kind):
+            raise CheckpointError(f"The checkpoints are not those of PPO: {name} is {info.get(name)!r}.")
+    return info
+
+
+def _load(checkpoints: Checkpoints, step: int | None, seed_index: int | None) -> Policy:
+    info = read_description(checkpoints, step)
+    num_seeds = PPOConfig.from_dict(info["config"]).num_seeds
     index: int = info["best_seed"] if seed_index is None else seed_index
     if not 0 <= index < num_seeds:
         raise InvalidConfigError(f"seed_index is {index}; the run has {num_seeds} seeds, counted from 0.")

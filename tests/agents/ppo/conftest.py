@@ -9,17 +9,19 @@ import pytest
 import ksim_envs
 from agents.ppo.config import PPOConfig
 from agents.ppo.trainer import Trainer
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.types import Push
 from tests import tiny
 
 
 @dataclass(frozen=True)
 class RareNaN:
-    """A push that is not a number in one of a hundred steps, and zero in the others."""
+    """A push that is not a number in one of a hundred steps, say, and zero in the others."""
+
+    probability: float = 0.01
 
     def __call__(self, view, ctx):
-        kick = jnp.where(jax.random.bernoulli(ctx.key, 0.01), jnp.nan, 0.0)
+        kick = jnp.where(jax.random.bernoulli(ctx.key, self.probability), jnp.nan, 0.0)
         return Push(qvel_kick=jnp.zeros_like(view.qvel).at[0].set(kick), xfrc_applied=jnp.zeros((3, 6)))
 
 

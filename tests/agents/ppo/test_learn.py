@@ -11,7 +11,7 @@ import pytest
 from agents.ppo.learn import advance, init, learn, measure
 from agents.ppo.trainer import Trainer
 from ksim_envs import get_task
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from tests.agents.ppo.conftest import CONFIG, DIVERGING
 
 

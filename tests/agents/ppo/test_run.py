@@ -13,7 +13,7 @@ import pytest
 import ksim_envs
 from agents import logger, plots, ppo
 from agents.checkpoint import Checkpoints
-from agents.errors import CheckpointWarning, RunFolderError, TrainingStopped
+from agents.errors import CheckpointError, CheckpointWarning, RunFolderError, TrainingStopped
 from agents.evaluate import Evaluator
 from agents.logger import Logger
 from agents.ppo.run import training_task
@@ -107,6 +107,36 @@ def test_a_run_whose_training_raised_resumes_from_its_last_checkpoint(finished, 
     assert Checkpoints(tmp_path / "checkpoints").steps() == [CONFIG.dataset_size]  # the one from the beginning
     ppo.train(tiny_id, run_dir=tmp_path, resume=True)  # with the settings it began with
     assert rows(tmp_path) == rows(finished.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Trainer, "start"), (Trainer, "iterate"), (Evaluator, "__call__"), (Checkpoints, "save")]
+)
+def test_a_signal_in_any_phase_ends_with_a_checkpoint(tiny_id, tmp_path, monkeypatch, owner, name):
+    original, sent = getattr(owner, name), []
+
+    def struck(self, *args, **keywords):
+        if not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+            time.sleep(0.5)
+        return original(self, *args, **keywords)
+
+    monkeypatch.setattr(owner, name, struck)
+    with pytest.raises(TrainingStopped):
+        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").steps()
+
+
+@pytest.mark.parametrize(
+    "info",
+    [{}, {"task_id": 3}, {"task_id": "ksim/PPOTiny-v0", "config": 5}, {"task_id": "ksim/PPOTiny-v0", "config": {}}],
+    ids=["empty", "number", "no_settings", "nothing_else"],
+)
+@pytest.mark.parametrize("read", [ppo.load, lambda folder: ppo.train("ksim/PPOTiny-v0", run_dir=folder, resume=True)])
+def test_the_checkpoint_of_something_else_is_refused(tiny_id, tmp_path, info, read):
+    Checkpoints(tmp_path / "checkpoints").save(1, {"weight": np.zeros(2)}, info, 1.0)
+    with pytest.raises(CheckpointError, match="not those of PPO"):
+        read(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_passed_over(finished, tiny_id, core, tmp_path, monkeypatch):
