@@ -24,7 +24,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from ksim_envs import dlpack, spaces, validate
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.errors import (
     ClosedEnvError,
     ForkedProcessError,
@@ -238,8 +238,9 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.programs.reset(state, mask, encoded)
-            if self._staggers and mask.all():
-                self._staggered_E = jnp.copy(self._state.episode_E)
+            if self._staggers:  # a row that is reset alone begins an episode of full length
+                episode_E = self._state.episode_E
+                self._staggered_E = jnp.copy(episode_E) if mask.all() else jnp.where(mask, 0, self._staggered_E)
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():

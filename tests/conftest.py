@@ -12,7 +12,8 @@ import jax
 import pytest
 
 import ksim_envs
-from ksim_envs.core import Core, make_core
+from ksim_envs.building import make_core
+from ksim_envs.core import Core
 from ksim_envs.tasks.task import Task
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny

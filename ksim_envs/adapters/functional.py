@@ -22,6 +22,7 @@ The trainers of brax 0.14.2 call a function that JAX 0.10 has dropped (google/br
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -235,13 +236,13 @@ class FunctionalEnv:
             names = [self.mj_model.camera(number).name for number in range(self.mj_model.ncam)]
             number = camera if isinstance(camera, int) else names.index(check_name("camera", camera, names))
             view = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": number}
-        renderer = OffscreenRenderer(self.mj_model, camera=view, width=width, height=height, option=scene_option)
         states = trajectory if isinstance(trajectory, Sequence) else [trajectory]
-        frames = [
-            renderer.frame(self._qpos(getattr(state, "data", state)), modify_scene=modify)
-            for state, modify in zip(states, modify_scene_fns or [None] * len(states), strict=True)
-        ]
-        renderer.close()
+        options: dict[str, Any] = {"width": width, "height": height, "option": scene_option}
+        with contextlib.closing(OffscreenRenderer(self.mj_model, camera=view, **options)) as renderer:
+            frames = [
+                renderer.frame(self._qpos(getattr(state, "data", state)), modify_scene=modify)
+                for state, modify in zip(states, modify_scene_fns or [None] * len(states), strict=True)
+            ]
         return frames if isinstance(trajectory, Sequence) else frames[0]
 
     def _qpos(self, data: EnvState) -> np.ndarray:

@@ -191,3 +191,27 @@ def test_frames_of_states_and_of_their_physics(env):
     assert len(seen) == 2 and min(seen) > 0
     with pytest.raises(UnknownNameError, match="no camera 'side'"):
         env.render(states, 48, 64, "side")
+
+
+def test_a_frame_that_fails_closes_the_renderer(env, monkeypatch):
+    from ksim_envs.render import offscreen
+
+    class Renderer:
+        def __init__(self, *_, **__):
+            self.is_open = True
+            made.append(self)
+
+        def frame(self, qpos, modify_scene):
+            modify_scene(None)
+
+        def close(self):
+            self.is_open = False
+
+    def broken(scene):
+        raise RuntimeError("no paint")
+
+    made: list[Renderer] = []
+    monkeypatch.setattr(offscreen, "OffscreenRenderer", Renderer)
+    with pytest.raises(RuntimeError, match="no paint"):
+        env.render(env.reset(keys()[0]), modify_scene_fns=[broken])
+    assert [renderer.is_open for renderer in made] == [False]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.registration import BUILT_IN, get_task
 from ksim_envs.single_env import KsimEnv
 from ksim_envs.tasks.context import Context

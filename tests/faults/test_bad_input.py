@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ksim_envs.errors import (
     InvalidConfigError,
     InvalidOptionError,
     InvalidSeedError,
+    KsimError,
     ResetNeededError,
     UnknownNameError,
 )
@@ -666,3 +668,22 @@ def test_any_order_of_three_calls_ends_in_success_or_in_the_documented_error(mak
                 calls[name](env)
             is_reset |= name.startswith("reset")
             is_closed |= name == "close"
+
+
+@pytest.mark.parametrize("kind", FRONTS)
+def test_random_calls_end_well_or_in_a_documented_error(make_env, kind):
+    """50 runs of 50 calls, good and bad; afterwards the env is as usable as ever."""
+    rng = np.random.default_rng(0)
+    wrong = [bad for name, bad in (NOT_FINITE | WRONG_SHAPES | WRONG_TYPES).items() if "torch" not in name]
+    calls = [
+        *NEEDS_OPEN.values(),
+        *(lambda env, bad=bad: env.step(bad(np.zeros(env.action_space.shape, np.float32))) for bad in wrong),
+        *(lambda env, seed=seed: env.reset(seed=seed) for seed in REFUSED_SEEDS.values()),
+        *(lambda env, start=start: env.reset(options={"qpos": start}) for start, _ in WRONG_STATES.values()),
+    ]
+    for _ in range(50):
+        env, twin = make_front(make_env, kind), make_front(make_env, kind)
+        for number in rng.integers(len(calls), size=50):
+            with contextlib.suppress(KsimError):
+                calls[number](env)
+        assert_same_bits(env.reset(seed=7), twin.reset(seed=7))

@@ -22,7 +22,8 @@ from gymnasium.vector import AutoresetMode
 
 from ksim_envs.errors import ClosedEnvError, ForkedProcessError, InvalidConfigError, KsimError
 from ksim_envs.guard import Fault
-from ksim_envs.physics.model import quiet_mujoco
+from ksim_envs.physics.native import NativeBackend
+from ksim_envs.runtime import quiet_mujoco
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 from tests.bits import assert_same_bits
@@ -328,6 +329,17 @@ def test_a_new_episode_length_holds_from_the_next_step_on(make):
     assert [env.step(ACTION)[3].all() for _ in range(2)] == [False, True]
 
 
+def test_a_row_that_is_reset_alone_is_not_staggered_again(make_env):
+    still = replace(tiny.HOPPER_LIKE, terminations={})
+    env = make_env(still, NUM_ENVS, backend="native", episode_length=8, stagger_first_episodes=True)
+    for _ in range(3):
+        env.reset(seed=0)
+    env.reset(seed=5, options={"reset_mask": np.arange(NUM_ENVS) == 0})
+    ended = np.stack([env.step(ACTION)[3] for _ in range(9)])
+    assert ended[:, 0].tolist() == [False] * 7 + [True, False]
+    assert ended.argmax(axis=0).tolist() == [7, 3, 5, 7]
+
+
 def test_a_new_autoreset_mode_holds_from_the_next_step_on(make):
     env = make(autoreset_mode="next_step", episode_length=1)
     assert env.step(ACTION)[3].all()
@@ -449,3 +461,38 @@ def test_the_users_own_warning_handler_is_put_back_when_two_envs_overlap(users_h
     assert mujoco.get_mju_user_warning() != users_handler.append  # the second is still quiet
     second.close()
     assert mujoco.get_mju_user_warning() == users_handler.append
+
+
+def test_after_an_error_inside_a_step_reset_begins_anew(make, monkeypatch):
+    env, twin = make(), make()
+
+    def broken(*_):
+        raise RuntimeError("out of paper")
+
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="out of paper"):
+        patch.setattr(NativeBackend, "_collect", broken)
+        env.step(ACTION)
+    assert_same_bits(env.reset(seed=5), twin.reset(seed=5))
+    assert_same_bits(env.step(ACTION), twin.step(ACTION))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
+def test_500_envs_leave_neither_memory_nor_threads(make):
+    keeper = make()  # keeps the core
+
+    def use():
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/task"))
+
+    def cycle(count):
+        for _ in range(count):
+            with contextlib.closing(make()) as env:
+                env.step(ACTION)
+
+    cycle(50)
+    before = use()
+    cycle(500)
+    after = use()
+    assert keeper.core is make().core
+    assert after[0] - before[0] < 10e6 and after[1] == before[1]

@@ -8,7 +8,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.bench import bare_engine
-from ksim_envs.core import make_core
+from ksim_envs.building import make_core
 from ksim_envs.physics.native import NativeBackend
 
 NUM_ENVS, NUM_STEPS = 8, 160
