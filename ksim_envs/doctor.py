@@ -20,7 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from ksim_envs import program_cache, runtime
-from ksim_envs.render.platforms import PLATFORMS, REMEDIES, requested
+from ksim_envs.render.platforms import PLATFORMS, REMEDIES, has_display, requested
 
 _PACKAGES = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "torch")
 _PROBE_SECONDS = 120
@@ -232,5 +232,4 @@ _PROBES: dict[str, Callable[[], dict[str, Any]]] = {"jax": _probe_jax, "backend"
 
 def _gl_platforms() -> tuple[str, ...]:
     """The GL platforms that can work here; to try GLFW on a Linux without a display would tell nothing new."""
-    has_display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return PLATFORMS if has_display else tuple(name for name in PLATFORMS if name != "glfw")
+    return PLATFORMS if has_display() else tuple(name for name in PLATFORMS if name != "glfw")

@@ -36,6 +36,7 @@ PUBLIC_MODULES = {
     "ksim_envs.errors",
     "ksim_envs.moments",
     "ksim_envs.program_cache",
+    "ksim_envs.render.platforms",
     "ksim_envs.runtime",
     "ksim_envs.tasks.randomizers",
 }
