@@ -1,4 +1,4 @@
-"""What a process needs around JAX: XLA's flags, quiet imports, a garbage collector at rest, a count of processors.
+"""What a process needs around JAX: XLA's flags, quiet imports, a garbage collector at rest, processors, versions.
 
 The flags must be set before JAX is imported (XLA reads them when a backend starts). So this module speaks through
 environment variables and `sys.modules`, and never imports JAX itself.
@@ -35,6 +35,14 @@ def prepare() -> None:
 def usable_processors() -> int:
     """Processors that this process may run on: more busy threads than these would wait for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed_version(package: str) -> str:
+    """The version of a package, or "not installed"."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def missing_flags() -> list[str]:
