@@ -30,7 +30,6 @@ from ksim_envs.errors import (
     ForkedProcessError,
     InvalidConfigError,
     KsimError,
-    RenderError,
     ResetNeededError,
     check_name,
 )
@@ -280,8 +279,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """Frames of the first `num_rendered_envs` envs, each (height, width, 3) uint8; None without a render mode."""
         if self.render_mode is None:
             return None
-        states = self.physics_state()
-        return tuple(self._renderer.frame(states["qpos"][i], states["qvel"][i]) for i in range(self.num_rendered_envs))
+        return tuple(self._renderer.frame(qpos) for qpos in self.physics_state()["qpos"][: self.num_rendered_envs])
 
     def physics_state(self) -> dict[str, np.ndarray]:
         """NumPy copies at the engine's precision.
@@ -348,8 +346,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def _renderer(self) -> Any:
         from ksim_envs.render.offscreen import OffscreenRenderer
 
-        if self.render_mode is None:
-            raise RenderError('render_mode is None; make the env with render_mode="rgb_array".')
         return OffscreenRenderer(self.mj_model, camera=self.core.task.camera, **self._frame)
 
     @contextmanager
