@@ -89,7 +89,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             width: of a frame, in pixels.
             height: of a frame, in pixels.
             num_threads: native only; None for one for each processor that the process may use.
-            device: mjx only; None for JAX's default device.
+            device: mjx only; None for JAX's first device.
 
         Raises:
             KsimError: a name does not exist or a value is not allowed.
