@@ -88,9 +88,6 @@ def diagnose() -> list[Finding]:
     ]
 
 
-# Versions
-
-
 def _version(package: str) -> Finding:
     """The installed version of a package, against the range that ours declares."""
     allowed = _requirements().get(package, "")
@@ -124,9 +121,6 @@ def _is_allowed(version: str, allowed: str) -> bool:
 def _release(version: str) -> tuple[int, ...]:
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
-
-
-# The machine
 
 
 def _processors() -> Finding:
@@ -177,9 +171,6 @@ def _cache() -> Finding:
         return Finding("compilation cache", "off, as the environment variables or jax.config say")
     remedy = f"set {program_cache.VARIABLE} to a folder that takes files; until then programs compile anew in each run"
     return Finding("compilation cache", f"off: {wanted} cannot be written", remedy)
-
-
-# Probes: each runs in a child process and answers with a dictionary
 
 
 def print_probe(name: str) -> None:
