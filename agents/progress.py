@@ -30,7 +30,7 @@ _FIELDS = (
     ("entropy", "train", "entropy", ".3f"),
     ("KL", "train", "kl", ".4f"),
     ("env steps/s", "train", "time/env_steps_per_s", ",.0f"),
-    ("stepping", "train", "time/share_collect", ".0%"),
+    ("collecting", "train", "time/share_collect", ".0%"),
     ("learning", "train", "time/share_learn", ".0%"),
     ("learning rate", "train", "learning_rate", ".2e"),
 )

@@ -38,7 +38,7 @@ SHOWN = {
     "entropy": "3.210",
     "KL": "0.0102",
     "env steps/s": "412,000",
-    "stepping": "61%",
+    "collecting": "61%",
     "learning": "38%",
     "learning rate": "3.00e-04",
 }
