@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agents import checkpoint_format
-from agents.checkpoint_format import PyTree
+from agents.checkpoint_leaves import PyTree
 from agents.errors import CheckpointError, CheckpointWarning, DamagedCheckpointError
 from ksim_envs.errors import InvalidConfigError
 

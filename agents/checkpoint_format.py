@@ -1,6 +1,6 @@
 """One checkpoint on the disk: a folder with two files.
 
-* `arrays.npz`: every leaf of the tree by its path in the tree, uncompressed; `numpy.load` reads it.
+* `arrays.npz`: every leaf of the tree by its path, as `checkpoint_leaves` has it, uncompressed; `numpy.load` reads it.
 * `manifest.json`: step, score, info and library versions; the shape and dtype of each leaf; the size and SHA-256 of
   `arrays.npz`; and the SHA-256 of the manifest without this line.
 
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import ksim_envs
+from agents.checkpoint_leaves import PyTree, described, from_stored, named_leaves, stored_form, to_stored
 from agents.errors import CheckpointError, CheckpointWarning, DamagedCheckpointError
 
 FORMAT = 1
@@ -37,13 +37,6 @@ MANIFEST = "manifest.json"
 
 _KEYS = {"format", "step", "score", "info", "versions", "leaves", "arrays", "sha256"}
 _MAX_MANIFEST = 2**26  # bytes: bounds the memory that a forged manifest can take
-_NUMBERS = (int, float, complex)
-_LEAF_TYPES = (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, *_NUMBERS)
-
-PyTree = Any
-
-
-# Writing
 
 
 def write(folder: Path, step: int, tree: PyTree, info: dict[str, Any], score: float | None) -> None:
@@ -53,15 +46,15 @@ def write(folder: Path, step: int, tree: PyTree, info: dict[str, Any], score: fl
         CheckpointError: the tree or the info cannot be saved.
         OSError: the disk refuses.
     """
-    leaves = _named_leaves(tree)
-    arrays = {name: _to_stored(name, leaf) for name, leaf in leaves.items()}
+    leaves = named_leaves(tree)
+    arrays = {name: to_stored(name, leaf) for name, leaf in leaves.items()}
     content = {
         "format": FORMAT,
         "step": step,
         "score": None if score is None else float(score),
         "info": _plain_json(info),
         "versions": _versions(),
-        "leaves": {name: _described(leaf) for name, leaf in leaves.items()},
+        "leaves": {name: described(leaf) for name, leaf in leaves.items()},
         "arrays": _write_arrays(folder / ARRAYS, arrays),
     }
     _write_manifest(folder / MANIFEST, content)
@@ -131,72 +124,6 @@ def _plain_json(info: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"info cannot be written as JSON: {error}. Arrays belong into the tree.") from error
 
 
-# Leaves
-
-
-def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    """The leaves by their paths in the tree."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    if len(named) != len(leaves):
-        raise CheckpointError("Two leaves of the tree have the same path; rename one of the dictionary keys.")
-    for name, leaf in named.items():
-        if not isinstance(leaf, _LEAF_TYPES):
-            raise _unsupported(name, leaf)
-    return named
-
-
-def _unsupported(name: str, leaf: Any) -> CheckpointError:
-    return CheckpointError(
-        f"The leaf {name or 'at the root'} is a {type(leaf).__name__} ({str(leaf)[:80]}); a checkpoint holds numeric "
-        "arrays, PRNG keys and numbers. Keep anything else out of the tree, or in info."
-    )
-
-
-def _described(leaf: Any) -> dict[str, Any]:
-    """A leaf's shape and dtype, as they stand in the manifest. A key's dtype names its generator: `key<fry>`."""
-    leaf = _array_like(leaf)
-    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-
-
-def _array_like(leaf: Any) -> Any:
-    return np.asarray(leaf) if isinstance(leaf, _NUMBERS) else leaf
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(_array_like(leaf).dtype, jax.dtypes.prng_key)
-
-
-def _stored_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype in the file: unsigned integers for the dtypes that NumPy itself does not know, such as bfloat16."""
-    return np.dtype(f"u{dtype.itemsize}") if dtype.isbuiltin == 2 else dtype
-
-
-def _to_stored(name: str, leaf: Any) -> np.ndarray:
-    """The leaf as it is written: a key as its data, all else as it is in memory."""
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
-    stored = array.view(_stored_dtype(array.dtype))
-    if stored.dtype.kind not in "biufc":
-        raise _unsupported(name, leaf)
-    return stored
-
-
-def _from_stored(stored: np.ndarray, like: Any) -> Any:
-    """The leaf that was written, of the same kind as the template's."""
-    if _is_key(like):
-        impl = jax.random.key_impl(jnp.empty(0, like.dtype))
-        return jax.random.wrap_key_data(jnp.array(stored), impl=impl)
-    array = stored.view(_array_like(like).dtype)
-    if isinstance(like, np.ndarray):
-        return array.copy()  # what was read is read-only
-    if isinstance(like, np.generic):
-        return array[()]
-    return array.item() if isinstance(like, _NUMBERS) else jnp.array(array)
-
-
-# Reading
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
     """The content of a checkpoint's manifest, which is as it was written.
 
@@ -232,17 +159,17 @@ def read(path: Path, template: PyTree, partial: bool) -> tuple[PyTree, dict[str,
         DamagedCheckpointError: a file is not what was written.
         CheckpointError: it was made with other settings, or by another version.
     """
-    likes = _named_leaves(template)
+    likes = named_leaves(template)
     manifest = read_manifest(path)
     with _naming_damage(path), open(path / ARRAYS, "rb") as file:
         _check_hash(file, manifest["arrays"])
         found = {name: leaf for name, leaf in manifest["leaves"].items() if name in likes or not partial}
-        _check_fit(path, found, {name: _described(like) for name, like in likes.items()})
+        _check_fit(path, found, {name: described(like) for name, like in likes.items()})
         with zipfile.ZipFile(file) as archive:
             if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in manifest["leaves"]):
                 raise ValueError(f"{ARRAYS} and {MANIFEST} name different leaves")
             stored = {name: _read_array(archive, name, like) for name, like in likes.items()}
-    leaves = [_from_stored(stored[name], like) for name, like in likes.items()]
+    leaves = [from_stored(stored[name], like) for name, like in likes.items()]
     if not partial and manifest["versions"] != _versions():
         message = f"{path} was written with {manifest['versions']}; with {_versions()} a run goes on with other bits."
         warnings.warn(message, CheckpointWarning, stacklevel=5)
@@ -271,14 +198,13 @@ def _check_fit(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> N
     )
 
 
-def _summary(described: dict[str, Any] | None) -> str:
-    return "nothing" if described is None else f"{described['dtype']} {tuple(described['shape'])}"
+def _summary(leaf: dict[str, Any] | None) -> str:
+    return "nothing" if leaf is None else f"{leaf['dtype']} {tuple(leaf['shape'])}"
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, like: Any) -> np.ndarray:
     """An array as it was written; its header has to be the one that the template implies before memory is taken."""
-    struct = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else _array_like(like)
-    shape, dtype = tuple(struct.shape), _stored_dtype(struct.dtype)
+    shape, dtype = stored_form(like)
     with archive.open(f"{name}.npy") as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{name} is not in NumPy's format 1.0")

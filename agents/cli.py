@@ -20,6 +20,7 @@ from rich.table import Table
 
 import ksim_envs
 from agents import learning_commands
+from agents.console import print_plain
 from agents.errors import TrainingStopped
 from ksim_envs import bench as benchmark
 from ksim_envs.errors import ConformanceError, KsimError
@@ -44,10 +45,10 @@ def main(args: Sequence[str] | None = None) -> int:
         with _until_nobody_reads():
             return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)
     except TrainingStopped as stop:
-        _print(f"ksim: {stop}")
+        print_plain(f"ksim: {stop}")
         return 128 + stop.received
     except KsimError as error:
-        Console(stderr=True, soft_wrap=True).print(f"ksim: {error}", markup=False, highlight=False)
+        print_plain(f"ksim: {error}", stderr=True)
         return 2
 
 
@@ -87,12 +88,13 @@ def bench(
         ids: the environments; all of them when none is given.
         config: how to measure.
     """
-    _print("\n".join(f"{name}: {value}" for name, value in benchmark.method().items()))
+    print_plain("\n".join(f"{name}: {value}" for name, value in benchmark.method().items()))
     for rows in benchmark.run(ids, config):
-        _print("\n" + benchmark.table(rows))
+        print_plain("\n" + benchmark.table(rows))
         ours = rows[0]
         cold = benchmark.cold_start(ours.id, ours.num_envs, backend=ours.backend, dynamics=ours.dynamics)
-        _print("cold start, in a new process: " + ", ".join(f"{name} {value:.1f} s" for name, value in cold.items()))
+        times = ", ".join(f"{name} {value:.1f} s" for name, value in cold.items())
+        print_plain(f"cold start, in a new process: {times}")
     return 0
 
 
@@ -112,11 +114,11 @@ def check(
         num_steps: the most steps to take in each mode in search of episode ends.
     """
     report = ksim_envs.check_task(task_id)
-    _print(f"{task_id}: {report.summary}")
+    print_plain(f"{task_id}: {report.summary}")
     _print_table(("role", "name", "shape", "range under random actions", "term"), report.rows())
     for kind, findings in (("fault", report.faults), ("note", report.notes)):
         for finding in findings:
-            _print(f"{kind}: {finding}")
+            print_plain(f"{kind}: {finding}")
     num_faulty = len(report.faults)
     for mode in ("NextStep", "SameStep", "Disabled"):
         env = ksim_envs.make(task_id, num_envs=num_envs, backend=backend, autoreset_mode=mode)
@@ -125,9 +127,9 @@ def check(
                 ksim_envs.check_vector_env(env, num_steps=num_steps)
             except ConformanceError as faults:
                 num_faulty += 1
-                _print(f"{task_id} on {env.backend}, {mode}: {faults}")
+                print_plain(f"{task_id} on {env.backend}, {mode}: {faults}")
             else:
-                _print(f"{task_id} on {env.backend}, {mode}: no fault found")
+                print_plain(f"{task_id} on {env.backend}, {mode}: no fault found")
     return 1 if num_faulty else 0
 
 
@@ -139,7 +141,7 @@ def doctor() -> int:
     _print_table(("topic", "found"), ((finding.topic, finding.value) for finding in findings))
     for finding in (*findings, *KNOWN_TROUBLES):
         if finding.remedy:
-            _print(f"\n{finding.topic}: {finding.value}\n  -> {finding.remedy}")
+            print_plain(f"\n{finding.topic}: {finding.value}\n  -> {finding.remedy}")
     return 0
 
 
@@ -153,22 +155,17 @@ def cache(action: Annotated[Literal["show", "clear"], tyro.conf.Positional] = "s
 
     folder = program_cache.location()
     if folder is None:
-        _print(f"The compilation cache is off; {program_cache.VARIABLE} can name a folder for it.")
+        print_plain(f"The compilation cache is off; {program_cache.VARIABLE} can name a folder for it.")
         return 0
     num_files, num_bytes = program_cache.size()
     if action == "clear":
         program_cache.clear()
-    _print(f"{folder}: {'deleted ' if action == 'clear' else ''}{num_files} files, {num_bytes / 1e6:.1f} MB")
+    print_plain(f"{folder}: {'deleted ' if action == 'clear' else ''}{num_files} files, {num_bytes / 1e6:.1f} MB")
     return 0
 
 
 def _size(shape: tuple[int, ...] | None) -> str:
     return " x ".join(str(length) for length in shape or ())
-
-
-def _print(line: str) -> None:
-    """Prints text as it is: unwrapped, so that it can be copied and searched."""
-    Console(soft_wrap=True).print(line, markup=False, highlight=False)
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

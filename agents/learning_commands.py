@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 import ksim_envs
+from agents.console import final_table, print_plain
 from agents.ppo.config import PPOConfig
 from agents.ppo.presets import preset
-from agents.progress import final_table
 from agents.run_folder import CHECKPOINTS, runs_of
 from ksim_envs.errors import InvalidConfigError, InvalidSeedError
 
@@ -125,7 +124,7 @@ def video(run_dir: RunDir, /, path: Path | None = None, steps: int = 500, seed: 
     task_id, config = ppo.read_settings(run_dir)
     path = path or run_dir / "policy.mp4"
     made = record(ppo.load(run_dir), task_id, path, config=config, num_steps=steps, seed=seed)
-    Console(soft_wrap=True).print(str(made), markup=False, highlight=False)
+    print_plain(str(made))
     return 0
 
 

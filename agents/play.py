@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import mujoco
 
 import ksim_envs
 from ksim_envs.errors import RenderError
+from ksim_envs.render.platforms import has_display
 
 if TYPE_CHECKING:
     from agents.ppo.config import PPOConfig
@@ -31,7 +30,7 @@ def play(policy: Policy, task_id: str, *, config: PPOConfig, seed: int = 0) -> N
     Raises:
         RenderError: there is no display, or MuJoCo's viewer cannot be opened.
     """
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         raise RenderError("there is no display (DISPLAY is not set); record a video instead: ksim video RUN_DIR.")
     task = ksim_envs.get_task(task_id).hardest
     with contextlib.closing(ksim_envs.KsimEnv(task, backend=config.backend, dynamics=config.dynamics)) as env:

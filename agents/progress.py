@@ -31,7 +31,7 @@ _FIELDS = (
     ("entropy", "train", "entropy", ".3f"),
     ("KL", "train", "kl", ".4f"),
     ("env steps/s", "train", "time/env_steps_per_s", ",.0f"),
-    ("stepping", "train", "time/share_collect", ".0%"),
+    ("collecting", "train", "time/share_collect", ".0%"),
     ("learning", "train", "time/share_learn", ".0%"),
     ("learning rate", "train", "learning_rate", ".2e"),
 )
@@ -124,14 +124,3 @@ class Progress:
         for row in range(num_rows):
             table.add_row(*(cell for field in fields[row::num_rows] for cell in field))
         return Panel(Group(self._bar.get_renderable(), table), title=Text(self._heading()), title_align="left")
-
-
-def final_table(rows: Mapping[str, str]) -> None:
-    """Prints what a run came to, one name and value per line, unwrapped so that paths can be copied.
-
-    Args:
-        rows: values by name, in the order in which to print them.
-    """
-    width = max(map(len, rows), default=0)
-    lines = "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
-    Console(soft_wrap=True).print(lines, markup=False, highlight=False)

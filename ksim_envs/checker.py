@@ -37,10 +37,10 @@ from ksim_envs.probe import (
     tree_bits,
     tree_leaves,
 )
+from ksim_envs.types import FINAL_KEYS
 
 Findings: TypeAlias = Iterator[str]
 
-FINAL_KEYS = ("final_obs", "_final_obs", "final_info", "_final_info")
 UNEXERCISED = {
     "end": "no episode ended; raise num_steps",
     "random": "all envs do the same from every seed",

@@ -20,7 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from ksim_envs import program_cache, runtime
-from ksim_envs.render.platforms import PLATFORMS, REMEDIES, requested
+from ksim_envs.render.platforms import PLATFORMS, REMEDIES, has_display, requested
 
 _PACKAGES = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "torch")
 _PROBE_SECONDS = 120
@@ -88,9 +88,6 @@ def diagnose() -> list[Finding]:
     ]
 
 
-# Versions
-
-
 def _version(package: str) -> Finding:
     """The installed version of a package, against the range that ours declares."""
     allowed = _requirements().get(package, "")
@@ -124,9 +121,6 @@ def _is_allowed(version: str, allowed: str) -> bool:
 def _release(version: str) -> tuple[int, ...]:
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
-
-
-# The machine
 
 
 def _processors() -> Finding:
@@ -179,9 +173,6 @@ def _cache() -> Finding:
     return Finding("compilation cache", f"off: {wanted} cannot be written", remedy)
 
 
-# Probes: each runs in a child process and answers with a dictionary
-
-
 def print_probe(name: str) -> None:
     """Runs one probe and prints its answer as the last line, in JSON; `diagnose` calls this in a child process."""
     print(json.dumps(_PROBES.get(name, _probe_gl)()))
@@ -232,5 +223,4 @@ _PROBES: dict[str, Callable[[], dict[str, Any]]] = {"jax": _probe_jax, "backend"
 
 def _gl_platforms() -> tuple[str, ...]:
     """The GL platforms that can work here; to try GLFW on a Linux without a display would tell nothing new."""
-    has_display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return PLATFORMS if has_display else tuple(name for name in PLATFORMS if name != "glfw")
+    return PLATFORMS if has_display() else tuple(name for name in PLATFORMS if name != "glfw")

@@ -168,7 +168,7 @@ def make_functional(
         backend: `"auto"`, `"native"` or `"mjx"`.
         dynamics: `"fast"` or `"gymnasium"`.
         num_threads: native only; None for one for each processor that the process may use.
-        device: mjx only; None for JAX's default device.
+        device: mjx only; None for JAX's first device.
 
     Returns:
         The core, whose methods may be used under `jit` and `scan`.

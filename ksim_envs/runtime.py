@@ -1,4 +1,4 @@
-"""What a process needs around JAX and MuJoCo: XLA's flags, imports, silence, a garbage collector at rest, processors.
+"""What a process needs around JAX and MuJoCo: XLA's flags, imports, silence, rest for the garbage collector.
 
 The flags must be set before JAX is imported (XLA reads them when a backend starts). So this module speaks through
 environment variables and `sys.modules`, and never imports JAX itself.
@@ -37,6 +37,14 @@ def prepare() -> None:
 def usable_processors() -> int:
     """Processors that this process may run on: more busy threads than these would wait for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed_version(package: str) -> str:
+    """The version of a package, or "not installed"."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def missing_flags() -> list[str]:

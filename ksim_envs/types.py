@@ -20,6 +20,9 @@ Device: TypeAlias = Any
 Info: TypeAlias = dict[str, Any]
 """Names to arrays of length `num_envs`, or to nested dictionaries of such arrays."""
 
+FINAL_KEYS = ("final_obs", "_final_obs", "final_info", "_final_info")
+"""Gymnasium's keys of `info` in SAME_STEP mode: the last observation and info of ended episodes, each with its mask."""
+
 UNREAD: Any = None
 """A view's field that no term of the task reads, and which the backend therefore does not compute."""
 

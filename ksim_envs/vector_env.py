@@ -30,7 +30,6 @@ from ksim_envs.errors import (
     ForkedProcessError,
     InvalidConfigError,
     KsimError,
-    RenderError,
     ResetNeededError,
     check_name,
 )
@@ -90,7 +89,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             width: of a frame, in pixels.
             height: of a frame, in pixels.
             num_threads: native only; None for one for each processor that the process may use.
-            device: mjx only; None for JAX's default device.
+            device: mjx only; None for JAX's first device.
 
         Raises:
             KsimError: a name does not exist or a value is not allowed.
@@ -281,8 +280,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """Frames of the first `num_rendered_envs` envs, each (height, width, 3) uint8; None without a render mode."""
         if self.render_mode is None:
             return None
-        states = self.physics_state()
-        return tuple(self._renderer.frame(states["qpos"][i], states["qvel"][i]) for i in range(self.num_rendered_envs))
+        return tuple(self._renderer.frame(qpos) for qpos in self.physics_state()["qpos"][: self.num_rendered_envs])
 
     def physics_state(self) -> dict[str, np.ndarray]:
         """NumPy copies at the engine's precision.
@@ -349,8 +347,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def _renderer(self) -> Any:
         from ksim_envs.render.offscreen import OffscreenRenderer
 
-        if self.render_mode is None:
-            raise RenderError('render_mode is None; make the env with render_mode="rgb_array".')
         return OffscreenRenderer(self.mj_model, camera=self.core.task.camera, **self._frame)
 
     @contextmanager

@@ -62,7 +62,8 @@ def cost(task: Task, num_envs: int, num_pairs: int) -> str:
     bare.reset(seed=[*range(num_envs)])
     adapted.seed(0)  # which is the same
     adapted.reset()
-    seconds_P2, num_ended = paired_seconds(bare, adapted, num_pairs)
+    actions = random_actions(bare.single_action_space, num_envs)
+    seconds_P2, num_ended = paired_seconds(bare, adapted, actions, num_pairs)
     bare.close()
     adapted.close()
     alone = 1e3 * np.median(seconds_P2[:, 0])
@@ -75,37 +76,33 @@ def cost(task: Task, num_envs: int, num_pairs: int) -> str:
 
 def against_gymnasium(task_id: str, num_envs: int, num_pairs: int) -> str:
     """How long a step takes through the adapter and in SB3's `DummyVecEnv` of Gymnasium's envs, in words."""
-    pair: list[VecEnv] = [
-        KsimVecEnv(_make(get_task(task_id), num_envs, stagger=True)),
-        make_vec_env(gymnasium_id(task_id) or task_id, num_envs, vec_env_cls=DummyVecEnv),
-    ]
-    for envs in pair:
-        envs.reset()
-    space: Any = pair[0].action_space
-    shape = (NUM_ACTIONS, num_envs, *space.shape)
-    actions = np.random.default_rng(0).uniform(space.low, space.high, shape).astype(np.float32)
-    seconds_P2 = np.empty((NUM_WARM_UPS + num_pairs, 2))
-    for number in range(len(seconds_P2)):
-        for which, envs in enumerate(pair):
-            started = time.perf_counter()
-            envs.step(actions[number % NUM_ACTIONS])
-            seconds_P2[number, which] = time.perf_counter() - started
-    for envs in pair:
-        envs.close()
-    ours, theirs = 1e3 * np.median(seconds_P2[NUM_WARM_UPS:], axis=0)
+    adapted = KsimVecEnv(_make(get_task(task_id), num_envs, stagger=True))
+    gymnasiums = make_vec_env(gymnasium_id(task_id) or task_id, num_envs, vec_env_cls=DummyVecEnv)
+    adapted.reset()
+    gymnasiums.reset()
+    actions = random_actions(adapted.action_space, num_envs)
+    seconds_P2, _ = paired_seconds(adapted, gymnasiums, actions, num_pairs)
+    adapted.close()
+    gymnasiums.close()
+    ours, theirs = 1e3 * np.median(seconds_P2, axis=0)
     return f"{ours:.2f} ms a step, Gymnasium's in DummyVecEnv {theirs:.2f} ms ({theirs / ours:.2f} times as long)"
 
 
-def paired_seconds(bare: KsimVectorEnv, adapted: KsimVecEnv, num_pairs: int) -> tuple[np.ndarray, int]:
-    """Seconds of steps (num_pairs, 2), vector env and adapter, and how many episodes ended in those of the latter."""
-    space: Any = bare.action_space
-    actions = np.random.default_rng(0).uniform(space.low, space.high, (NUM_ACTIONS, *space.shape)).astype(np.float32)
+def random_actions(space: Any, num_envs: int) -> np.ndarray:
+    """(NUM_ACTIONS, num_envs, num_actions) float32, from the space of one env."""
+    shape = (NUM_ACTIONS, num_envs, *space.shape)
+    return np.random.default_rng(0).uniform(space.low, space.high, shape).astype(np.float32)
+
+
+def paired_seconds(
+    first: KsimVectorEnv | VecEnv, second: VecEnv, actions: np.ndarray, num_pairs: int
+) -> tuple[np.ndarray, int]:
+    """Seconds of steps (num_pairs, 2), in turn, and how many episodes ended in those of the second."""
     seconds_P2, num_ended = np.empty((NUM_WARM_UPS + num_pairs, 2)), 0
     for number in range(len(seconds_P2)):
-        action = actions[number % NUM_ACTIONS]
         for which in (0, 1) if number % 2 else (1, 0):
             started = time.perf_counter()
-            results: Any = (adapted if which else bare).step(action)
+            results: Any = (second if which else first).step(actions[number % len(actions)])
             seconds_P2[number, which] = time.perf_counter() - started
             if which and number >= NUM_WARM_UPS:
                 num_ended += int(results[2].sum())

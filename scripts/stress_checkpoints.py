@@ -1,6 +1,6 @@
 """Can a killed process lose a checkpoint? Kill many while they save, each at a random moment, and look at what is left.
 
-    python scripts/stress_checkpoints.py --kills 200
+    python -m scripts.stress_checkpoints --kills 200
 
 After each kill all that is listed has to load as it was saved, the newest has to be the last one that the process spoke
 of or the one after it, and cleaning has to leave nothing else.
@@ -19,8 +19,6 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Does MJX on a CPU ever hang? Start many processes in turn, each with a time limit, and count those that end well.
 
-    python scripts/stress_mjx.py --processes 20 --num-envs 64 --num-steps 20
+    python -m scripts.stress_mjx --processes 20 --num-envs 64 --num-steps 20
 
 JAX 0.10 hangs in about half of such runs without the XLA flag that `import ksim_envs` sets; with it, none may.
 """
@@ -11,12 +11,8 @@ import argparse
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 PROGRAM = """
-import sys
-sys.path.insert(0, {root!r})
 import ksim_envs
 env = ksim_envs.make({id!r}, {num_envs}, backend="mjx")
 env.reset(seed=0)
@@ -34,7 +30,7 @@ def main() -> int:
     parser.add_argument("--num-steps", type=int, default=20)
     parser.add_argument("--limit", type=float, default=300.0, help="s for one process")
     args = parser.parse_args()
-    program = PROGRAM.format(root=str(ROOT), id=args.id, num_envs=args.num_envs, num_steps=args.num_steps)
+    program = PROGRAM.format(id=args.id, num_envs=args.num_envs, num_steps=args.num_steps)
     ended = 0
     for number in range(args.processes):
         start = time.perf_counter()

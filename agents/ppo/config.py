@@ -22,7 +22,8 @@ class PPOConfig:
     num_seeds: int = 1
     """Independent runs to train as one program, from `seed`, `seed + 1` and so on. Env steps are counted for each."""
     total_env_steps: int = 10_000_000
-    """Environment steps to train for, at least 1; rounded up to whole iterations."""
+    """Environment steps to train for, more than one dataset has: the first only measures the observations. Rounded up
+    to whole iterations."""
     backend: Literal["auto", "native", "mjx"] = "auto"
     """The physics engine: C MuJoCo on CPU threads, or MJX; auto takes native on a CPU."""
     dynamics: Literal["fast", "gymnasium"] = "fast"

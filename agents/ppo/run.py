@@ -25,7 +25,8 @@ from agents.ppo.presets import preset
 from agents.ppo.saved import describe, read_description
 from agents.ppo.trainer import Trainer
 from agents.progress import Progress
-from agents.run_folder import CHECKPOINTS, graceful_signals, lock, name_of, new_run_dir
+from agents.run_folder import CHECKPOINTS, lock, name_of, new_run_dir
+from agents.signals import graceful_signals
 from ksim_envs import Core, Task, get_task, make_functional
 from ksim_envs.errors import InvalidConfigError, KsimError
 from ksim_envs.tasks.randomizers import ContactSoftness

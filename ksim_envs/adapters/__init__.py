@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from ksim_envs.errors import InvalidConfigError
@@ -38,3 +40,9 @@ def prepared(env: Any, output: str, privileged: Sequence[str] = ()) -> KsimVecto
 def seen_by_critic(concatenate: Any, obs: Any, info: Info, privileged: Sequence[str]) -> Any:
     """(num_envs, L): the observations, and behind them these metrics of each env."""
     return concatenate([obs, *(info[name].reshape(len(obs), -1) for name in privileged)], 1)
+
+
+def critic_space(env: KsimVectorEnv, privileged: Sequence[str]) -> Box | None:
+    """(L,): of a row of what `seen_by_critic` returns; None without metrics."""
+    size = env.core.num_observations + env.core.num_privileged(privileged)
+    return Box(-np.inf, np.inf, (size,), np.float32) if privileged else None

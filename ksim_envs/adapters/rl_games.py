@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
-from ksim_envs.adapters import prepared, seen_by_critic
+from ksim_envs.adapters import critic_space, prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 
@@ -86,8 +85,8 @@ class RlGamesVecEnv(IVecEnv):
 
     def get_env_info(self) -> Info:
         """The spaces of one env."""
-        size = self.env.core.num_observations + self.env.core.num_privileged(self._privileged)
-        states = {"state_space": gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)} if self._privileged else {}
+        space = critic_space(self.env, self._privileged)
+        states = {} if space is None else {"state_space": space}
         return {"observation_space": self.observation_space, "action_space": self.action_space, **states}
 
     def render(self, mode: str | None = None) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ksim_envs.adapters import prepared, seen_by_critic
+from ksim_envs.adapters import critic_space, prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError, check_name
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -87,8 +87,7 @@ class _Batch:
     @property
     def state_space(self) -> gym.Space[Any] | None:
         """Of `state`; None without privileged metrics."""
-        size = self._env.core.num_observations + self._env.core.num_privileged(self._privileged)
-        return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) if self._privileged else None
+        return critic_space(self._env, self._privileged)
 
     def reset(self) -> tuple[Any, Info]:
         """Observations (num_envs, num_obs), and info."""

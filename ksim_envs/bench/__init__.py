@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -137,7 +136,7 @@ def method() -> dict[str, str]:
         "cores": str(runtime.usable_processors()),
         "devices": ", ".join(device.device_kind for device in jax.devices()),
         "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
+        **{name: runtime.installed_version(name) for name in packages},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "dynamics": "ours as chosen; Gymnasium's and EnvPool's are the model file's (mostly RK4, often PGS)",
         "method": "contestants in turn, one round each; the median round; "
@@ -235,10 +234,3 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -70,7 +70,7 @@ def make_backend(
         reads: the fields of `View` to compute.
         model_fields: names of the model's fields that differ from row to row.
         num_threads: native only; None for one thread for each processor.
-        device: mjx only; None for JAX's default device.
+        device: mjx only; None for JAX's first device.
 
     Returns:
         The backend.

@@ -78,7 +78,7 @@ class MjxBackend:
             frame_skip: physics substeps in a control step.
             reads: the fields of `View` to compute.
             model_fields: names of the model's fields that differ from row to row.
-            device: where to run; None for JAX's default device.
+            device: where to run; None for JAX's first device.
             caps: where the solver stops.
 
         Raises:
@@ -106,7 +106,7 @@ class MjxBackend:
         self._step_batch: Callable[..., tuple[PhysicsState, Array]] = jax.vmap(jax.jit(self._step_row, inline=True))
 
     def traced_once(self) -> MjxBackend:
-        """See `Backend.traced_once`. On accelerators it is this backend: nobody has measured it there yet."""
+        """See `Backend.traced_once`. On accelerators it is this backend, which every process traces anew."""
         platform = self.device.platform
         if platform != "cpu":
             return self

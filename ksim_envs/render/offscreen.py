@@ -75,17 +75,11 @@ class OffscreenRenderer:
         self._contexts: tuple[Any, mujoco.MjrContext] | None = _open_contexts(self._model, self._viewport)
         atexit.register(self.close)  # runs before the handler by which mujoco.egl ends EGL, and which would break it
 
-    def frame(
-        self,
-        qpos: np.ndarray,
-        qvel: np.ndarray | None = None,
-        modify_scene: Callable[[mujoco.MjvScene], None] | None = None,
-    ) -> np.ndarray:
+    def frame(self, qpos: np.ndarray, modify_scene: Callable[[mujoco.MjvScene], None] | None = None) -> np.ndarray:
         """A picture of the model in one state.
 
         Args:
             qpos: (nq,) positions.
-            qvel: (nv,) velocities, part of a state, though nothing that is drawn depends on them.
             modify_scene: what may add to the scene before it is drawn.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The GL platforms that there are, under MUJOCO_GL's names, and what to do where one does not work."""
+"""The GL platforms that there are, under MUJOCO_GL's names; the remedy where one does not work; the display."""
 
 import os
 import sys
@@ -19,3 +19,8 @@ def requested() -> str:
     """What MUJOCO_GL asks for, whether it exists or not; empty where it leaves the choice open."""
     value = os.environ.get("MUJOCO_GL", "").lower().strip()
     return "" if value in _ANY else _ALIASES.get(value, value)
+
+
+def has_display() -> bool:
+    """Whether a window can open; always so off Linux, where nothing names the display."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -14,7 +14,7 @@ from ksim_envs.tasks.context import Context, Model
 from ksim_envs.tasks.numbers import check_positive
 from ksim_envs.tasks.targets import (
     Bounds,
-    Target,
+    JointTarget,
     Targets,
     measured_positions,
     measured_velocities,
@@ -36,7 +36,7 @@ class Filter:
         """The targets' carry, and the filter's own state."""
         return init(self.targets, view, ctx), self.start(view, ctx)
 
-    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Target, Carry]:
+    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[JointTarget, Carry]:
         """The changed target, and the next carry."""
         inner, state = carry
         target, inner = call(self.targets, inner, view, ctx)
@@ -47,7 +47,7 @@ class Filter:
         """What the filter remembers at an episode's start: the measured positions."""
         return measured_positions(view, ctx)
 
-    def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
+    def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The changed target, and what to remember."""
         raise NotImplementedError
 
@@ -61,7 +61,7 @@ class WithinRange(Filter):
 
     targets: Targets
 
-    def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
+    def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The clipped target."""
         low, high = ctx.model.joint_ranges(ctx.model.driven_joints()).T
         return replace(target, position=jnp.clip(target.position, low, high)), state
@@ -83,7 +83,7 @@ class LowPass(Filter):
     def __post_init__(self) -> None:
         check_positive("LowPass", cutoff=self.cutoff)
 
-    def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
+    def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The smoothed target."""
         alpha = ctx.dt / (ctx.dt + 1 / (2 * math.pi * self.cutoff))
         state = state + alpha * (target.position[-1] - state)
@@ -112,7 +112,7 @@ class AccelerationLimit(Filter):
         position = measured_positions(view, ctx)
         return position, jnp.zeros_like(position)
 
-    def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
+    def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The limited target."""
         position, velocity = state
         limit = self.max_acceleration * ctx.dt
@@ -149,7 +149,7 @@ class TrapezoidalPlan(Filter):
         """The measured positions and velocities."""
         return measured_positions(view, ctx), measured_velocities(view, ctx)
 
-    def change(self, target: Target, state: Carry, ctx: Context) -> tuple[Target, Carry]:
+    def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The plan for the substeps of this control step."""
         goal, timestep = target.position[-1], ctx.model.timestep
 
@@ -165,4 +165,4 @@ class TrapezoidalPlan(Filter):
             return (position, velocity), (position, velocity)
 
         state, (positions, velocities) = jax.lax.scan(substep, state, length=ctx.num_substeps)
-        return Target(position=positions, velocity=velocities), state
+        return JointTarget(position=positions, velocity=velocities), state

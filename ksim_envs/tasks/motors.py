@@ -111,8 +111,6 @@ class Servo:
     """1/rad, duty per unit of kp."""
     max_duty: float
     """In (0, 1]."""
-    max_speed: float
-    """rad/s."""
     armature: float
     """kg m^2."""
     damping: float
@@ -200,7 +198,6 @@ FEETECH_STS3250 = Servo(
     resistance=1.38905,
     error_gain=0.162936,
     max_duty=0.97,
-    max_speed=8.93762,
     armature=0.0399998,
     damping=1.3464,
     frictionloss=0.199995,
@@ -211,7 +208,6 @@ FEETECH_STS3215 = Servo(
     resistance=2.21365,
     error_gain=0.162927,
     max_duty=0.9964,
-    max_speed=4.85576,
     armature=0.04,
     damping=1.23051,
     frictionloss=0.161972,

@@ -185,7 +185,7 @@ class Smoothed(_Remembering):
 
 @dataclass(frozen=True)
 class Tilted(_Remembering):
-    """A vector as a crooked sensor sees it: turned about each axis by an angle that is normal with `spread` rad.
+    """A vector as a crooked sensor sees it: turned about each axis by an angle that is normal with `deviation` rad.
 
     The rotation vector is drawn for each episode and is the same for all vectors of the quantity. (To turn all sensors
     of one site together, randomize `site_quat`.)
@@ -194,14 +194,14 @@ class Tilted(_Remembering):
     """
 
     quantity: Quantity
-    spread: Scale
+    deviation: Scale
 
     def __post_init__(self) -> None:
-        check_scale("Tilted", self.spread)
+        check_scale("Tilted", self.deviation)
 
     def remember(self, value: Vector, ctx: Context) -> Float[Array, "4"]:
         """The sensor's orientation in the frame of the vectors."""
-        angles = scale_at(self.spread, ctx.level) * jax.random.normal(ctx.key, (3,), value.dtype)
+        angles = scale_at(self.deviation, ctx.level) * jax.random.normal(ctx.key, (3,), value.dtype)
         return rotations.from_rotation_vector(angles)
 
     def update(self, memory: Float[Array, "4"], value: Vector, ctx: Context) -> tuple[Vector, Array]:

@@ -1,6 +1,6 @@
 """From an action to what joints are asked for: the targets of PD controllers. `filters` has more, to put around these.
 
-Targets are quantities, stateful or not, whose value is a `Target`, and that know the bounds of the action.
+Targets are quantities, stateful or not, whose value is a `JointTarget`, and that know the bounds of the action.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class JointTarget:
     """What the joints are asked for, in the order of the actuators."""
 
     position: Array  # (S, nu) or (1, nu), rad or m: for each physics substep, or one for all of them
@@ -34,7 +34,7 @@ class Target:
 
 @runtime_checkable
 class Targets(Protocol):
-    """A quantity (`terms.Quantity`) whose value is a `Target`, made of `ctx.action`."""
+    """A quantity (`terms.Quantity`) whose value is a `JointTarget`, made of `ctx.action`."""
 
     def bounds(self, model: Model) -> Bounds:
         """(num_actions,) float32 lower and upper bounds of the action."""
@@ -62,13 +62,13 @@ class AroundPose:
         """-1 and 1 for each joint."""
         return _unit_bounds(model)
 
-    def __call__(self, view: View, ctx: Context) -> Target:
+    def __call__(self, view: View, ctx: Context) -> JointTarget:
         """The target."""
         table = self.scale if isinstance(self.scale, Mapping) else {"*": self.scale}
         scale = jnp.asarray(assigned("driven joint", ctx.model.driven_names(), table), jnp.float32)
         qpos = ctx.model.array("qpos0") if self.keyframe is None else ctx.model.keyframe(self.keyframe)
         pose = qpos[ctx.model.joint_addresses(ctx.model.driven_joints())[0]]
-        return Target(position=(jnp.asarray(pose) + scale * ctx.action)[None])
+        return JointTarget(position=(jnp.asarray(pose) + scale * ctx.action)[None])
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class Angles:
         low, high = _ranges(model)
         return low, high
 
-    def __call__(self, view: View, ctx: Context) -> Target:
+    def __call__(self, view: View, ctx: Context) -> JointTarget:
         """The target."""
-        return Target(position=ctx.action[None])
+        return JointTarget(position=ctx.action[None])
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class WholeRange:
         """-1 and 1 for each joint."""
         return _unit_bounds(model)
 
-    def __call__(self, view: View, ctx: Context) -> Target:
+    def __call__(self, view: View, ctx: Context) -> JointTarget:
         """The target."""
-        return Target(position=_within_range(ctx, ctx.action))
+        return JointTarget(position=_within_range(ctx, ctx.action))
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class TanhOfRange:
         low, high = _unit_bounds(model)
         return 3.0 * low, 3.0 * high
 
-    def __call__(self, view: View, ctx: Context) -> Target:
+    def __call__(self, view: View, ctx: Context) -> JointTarget:
         """The target."""
-        return Target(position=_within_range(ctx, jnp.tanh(ctx.action)))
+        return JointTarget(position=_within_range(ctx, jnp.tanh(ctx.action)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class WithVelocity:
         """The positions' carry."""
         return init(self.positions, view, self._of_positions(ctx))
 
-    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Target, Carry]:
+    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[JointTarget, Carry]:
         """The target, and the positions' next carry."""
         target, carry = call(self.positions, carry, view, self._of_positions(ctx))
         velocity = self.max_velocity * ctx.action[-target.position.shape[1] :]
@@ -197,7 +197,7 @@ class Integrated:
         position = measured_positions(view, ctx)
         return jnp.zeros((self.order, len(position))).at[0].set(position)
 
-    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[Target, Carry]:
+    def __call__(self, carry: Carry, view: View, ctx: Context) -> tuple[JointTarget, Carry]:
         """The target, and the derivatives after this step."""
         low, high = ctx.model.joint_ranges(ctx.model.driven_joints()).T
         above = self.scale * ctx.action
@@ -211,7 +211,7 @@ class Integrated:
                 above = jnp.clip(above, low, high)
             derivatives.insert(0, above)
         carry = jnp.stack(derivatives[: self.order])
-        return Target(position=carry[:1]), carry
+        return JointTarget(position=carry[:1]), carry
 
 
 def measured_positions(view: View, ctx: Context) -> Array:

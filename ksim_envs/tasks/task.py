@@ -138,7 +138,7 @@ RESERVED = frozenset(
         "curriculum_level",
     }
 )
-"""Keys of `info` that the core fills."""
+"""Keys of `info` that the core, the vector env and its wrappers fill."""
 
 ROLES = (
     "observations",

@@ -1,4 +1,4 @@
-"""Rewards for being near a target, and how fast the base moves, seen from its own heading.
+"""Rewards for being near a target: kernels of an error, and the errors and conditions that go with them.
 
 A reward is paid in each control step and not multiplied by the control period, as in ksim: with twice the control
 frequency an episode of equal length pays twice as much.

@@ -13,7 +13,7 @@ from jax import Array
 
 from ksim_envs import dlpack, validate
 from ksim_envs.errors import InvalidConfigError, check_name
-from ksim_envs.types import Info
+from ksim_envs.types import FINAL_KEYS, Info
 from ksim_envs.vector_env import KsimVectorEnv
 
 
@@ -38,9 +38,7 @@ class DeviceWrapper(VectorWrapper):
                 f"{env}; put Gymnasium's wrappers outside of these."
             )
         super().__init__(env)
-        self._end_keys: tuple[str, ...] = getattr(
-            env, "_end_keys", ("final_obs", "_final_obs", "final_info", "_final_info")
-        )
+        self._end_keys: tuple[str, ...] = getattr(env, "_end_keys", FINAL_KEYS)
         self.output = env.output
 
     @property

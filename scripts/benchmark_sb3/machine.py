@@ -12,7 +12,7 @@ from pathlib import Path
 import gymnasium
 import mujoco
 
-from ksim_envs import bench
+from ksim_envs import bench, runtime
 from scripts.benchmark_sb3.results import Results
 
 HARDWARE = ("processor", "cores")
@@ -27,7 +27,7 @@ def machine() -> dict[str, str]:
     known = bench.method()
     return {
         **{name: known[name] for name in (*HARDWARE, *KNOWN_VERSIONS)},
-        **{name: _version(name) for name in PACKAGES},
+        **{name: runtime.installed_version(name) for name in PACKAGES},
         "ksim-envs": _commit(),
     }
 
@@ -69,13 +69,6 @@ def check_versions(facts: dict[str, str], results: Results) -> None:
         if differing:
             there, here = ({name: known[name] for name in differing} for known in (result.machine, facts))
             sys.exit(f"The results are those of other versions: there {there}, here {here}. Choose another --out.")
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _commit() -> str:

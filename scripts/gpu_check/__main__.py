@@ -2,10 +2,10 @@
 
     python -m scripts.gpu_check [--quick] [--parts ...] [--ids ...] [--num-envs 2048 8192 32768] [--out FOLDER]
 
-It needs jax, numpy, gymnasium, mujoco, mujoco-mjx and jaxtyping; and torch for the part `dlpack`. What is found is
-printed, and written to `FOLDER/DEVICE.json` and `.md` after every check, so that a driver that crashes or hangs loses
-nothing. The exit status is 1 when a check failed. Without an accelerator all runs on the CPU, and what needs CUDA is
-skipped.
+It needs jax, numpy, gymnasium, mujoco, mujoco-mjx, jaxtyping and typeguard; and torch for the part `dlpack`. What is
+found is printed, and written to `FOLDER/DEVICE.json` and `.md` after every check, so that a driver that crashes or
+hangs loses nothing. The exit status is 1 when a check failed. Without an accelerator all runs on the CPU, and what
+needs CUDA is skipped.
 """
 
 from __future__ import annotations

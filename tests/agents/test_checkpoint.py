@@ -676,7 +676,7 @@ def test_an_interrupt_while_saving_leaves_nothing_half(checkpoints, folder, monk
 
 
 def test_killed_processes_lose_nothing():
-    command = [sys.executable, str(ROOT / "scripts" / "stress_checkpoints.py"), "--kills", "15"]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "scripts.stress_checkpoints", "--kills", "15"]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert child.returncode == 0, child.stderr
     assert "15 kills" in child.stdout and "nothing lost" in child.stdout

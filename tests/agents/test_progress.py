@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from agents import progress
-from agents.progress import Progress, final_table
+from agents.progress import Progress
 
 TRAIN = {
     "return_mean": 4010.24,
@@ -40,7 +40,7 @@ SHOWN = {
     "entropy": "3.210",
     "KL": "0.0102",
     "env steps/s": "412,000",
-    "stepping": "61%",
+    "collecting": "61%",
     "learning": "38%",
     "learning rate": "3.00e-04",
 }
@@ -171,11 +171,3 @@ def read(descriptor):
         return os.read(descriptor, 4096)
     except OSError:
         return b""
-
-
-def test_the_final_table_is_aligned_and_unwrapped(capsys):
-    final_table({"return": "5,123.4 [best]", "checkpoint": "/runs/" + "long/" * 40})
-    assert capsys.readouterr().out.splitlines() == [
-        "return      5,123.4 [best]",
-        "checkpoint  /runs/" + "long/" * 40,
-    ]

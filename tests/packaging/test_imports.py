@@ -37,6 +37,7 @@ PUBLIC_MODULES = {
     "ksim_envs.guard",
     "ksim_envs.moments",
     "ksim_envs.program_cache",
+    "ksim_envs.render.platforms",
     "ksim_envs.runtime",
     "ksim_envs.tasks.randomizers",
 }

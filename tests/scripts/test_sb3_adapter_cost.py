@@ -28,7 +28,8 @@ def test_the_adapters_cost_is_that_of_the_same_steps():
     adapted = KsimVecEnv(adapted)
     adapted.seed(0)
     adapted.reset()
-    seconds_P2, num_ended = sb3_adapter_cost.paired_seconds(bare, adapted, 30)
+    actions = sb3_adapter_cost.random_actions(bare.single_action_space, 8)
+    seconds_P2, num_ended = sb3_adapter_cost.paired_seconds(bare, adapted, actions, 30)
     assert seconds_P2.shape == (30, 2) and (seconds_P2 > 0).all() and num_ended > 0
     for name, values in bare.physics_state().items():
         np.testing.assert_array_equal(values, adapted.env.physics_state()[name])

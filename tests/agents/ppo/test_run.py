@@ -18,7 +18,8 @@ from agents.evaluate import Evaluator
 from agents.logger import Logger
 from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
-from agents.run_folder import SIGNALS, lock
+from agents.run_folder import lock
+from agents.signals import SIGNALS
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from tests.agents.ppo.conftest import CONFIG
 

@@ -152,7 +152,7 @@ def test_a_filter_has_a_lag_within_its_range():
     assert lags.min() >= 0.2 and lags.max() < 0.6 and np.ptp(lags) > 0.39
 
 
-def test_a_tilt_turns_all_vectors_alike_by_angles_of_its_spread():
+def test_a_tilt_turns_all_vectors_alike_by_angles_of_its_deviation():
     term = Tilted(lambda view, ctx: jnp.stack([view.qvel, 2 * view.qvel]), 0.02)
     tilted = drawn(term, [0.0, 0.0, -1.0])
     np.testing.assert_allclose(np.linalg.norm(tilted[:, 0], axis=-1), 1, rtol=1e-5)
