@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
-from ksim_envs import program_cache, runtime
+from ksim_envs import program_cache, runtime, versions
 from ksim_envs.render.platforms import PLATFORMS, REMEDIES, has_display, requested
 
 _PACKAGES = ("ksim-envs", "mujoco", "mujoco-mjx", "jax", "jaxlib", "gymnasium", "numpy", "torch")
@@ -90,37 +88,15 @@ def diagnose() -> list[Finding]:
 
 def _version(package: str) -> Finding:
     """The installed version of a package, against the range that ours declares."""
-    allowed = _requirements().get(package, "")
-    try:
-        version = metadata.version(package)
-    except metadata.PackageNotFoundError:
+    version, allowed = versions.installed(package), versions.requirements().get(package, "")
+    remedy = f"pip install '{package}{allowed}'"
+    if version == versions.NOT_INSTALLED:
         if package == "torch":
-            return Finding(package, "not installed (optional: output='torch' needs it)")
-        return Finding(package, "not installed", f"pip install '{package}{allowed}'")
-    if _is_allowed(version, allowed):
+            return Finding(package, f"{version} (optional: output='torch' needs it)")
+        return Finding(package, version, remedy)
+    if versions.is_allowed(version, allowed):
         return Finding(package, version)
-    return Finding(package, f"{version}, but ksim-envs needs {allowed}", f"pip install '{package}{allowed}'")
-
-
-def _requirements() -> dict[str, str]:
-    """Version ranges by package name, as the installed metadata of `ksim-envs` states them."""
-    try:
-        lines = metadata.requires("ksim-envs") or []
-    except metadata.PackageNotFoundError:
-        return {}
-    parts = (re.match(r"([\w.-]+)(?:\[[^]]*\])?([^;]*)", line) for line in lines)
-    return {part[1]: part[2].strip() for part in parts if part and part[2].strip()}
-
-
-def _is_allowed(version: str, allowed: str) -> bool:
-    """Whether a version lies in a range of `>=` and `<` bounds, such as `<3.18,>=3.17`."""
-    bounds = re.findall(r"(>=|<)\s*([\d.]+)", allowed)
-    return all((_release(version) >= _release(bound)) == (sign == ">=") for sign, bound in bounds)
-
-
-def _release(version: str) -> tuple[int, ...]:
-    numbers = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
+    return Finding(package, f"{version}, but ksim-envs needs {allowed}", remedy)
 
 
 def _processors() -> Finding:

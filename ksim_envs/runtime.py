@@ -16,10 +16,10 @@ import sys
 import threading
 import warnings
 from collections.abc import Generator
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
-from ksim_envs import program_cache
+from ksim_envs import program_cache, versions
 
 SCHEDULER_FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 FUSION_FLAG = "--xla_cpu_use_fusion_emitters"
@@ -37,14 +37,6 @@ def prepare() -> None:
 def usable_processors() -> int:
     """Processors that this process may run on: more busy threads than these would wait for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def installed_version(package: str) -> str:
-    """The version of a package, or "not installed"."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def missing_flags() -> list[str]:
@@ -93,11 +85,8 @@ def _warn_too_late() -> None:
 
 
 def _jaxlib_release() -> tuple[int, ...]:
-    """The first two numbers of jaxlib's version, from its metadata; a missing jaxlib counts as a new one."""
-    try:
-        return tuple(int(number) for number in re.findall(r"\d+", metadata.version("jaxlib"))[:2])
-    except metadata.PackageNotFoundError:
-        return (sys.maxsize,)
+    """The numbers of jaxlib's version, from its metadata; a missing jaxlib counts as a new one."""
+    return versions.release(versions.installed("jaxlib")) or (sys.maxsize,)
 
 
 def _backend_has_started() -> bool:

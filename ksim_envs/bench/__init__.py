@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ksim_envs import runtime
+from ksim_envs import runtime, versions
 from ksim_envs.registration import get_task, make, task_ids
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def method() -> dict[str, str]:
         "cores": str(runtime.usable_processors()),
         "devices": ", ".join(device.device_kind for device in jax.devices()),
         "python": platform.python_version(),
-        **{name: runtime.installed_version(name) for name in packages},
+        **{name: versions.installed(name) for name in packages},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "dynamics": "ours as chosen; Gymnasium's and EnvPool's are the model file's (mostly RK4, often PGS)",
         "method": "contestants in turn, one round each; the median round; "

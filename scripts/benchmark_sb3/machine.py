@@ -12,7 +12,7 @@ from pathlib import Path
 import gymnasium
 import mujoco
 
-from ksim_envs import bench, runtime
+from ksim_envs import bench, versions
 from scripts.benchmark_sb3.results import Results
 
 HARDWARE = ("processor", "cores")
@@ -27,7 +27,7 @@ def machine() -> dict[str, str]:
     known = bench.method()
     return {
         **{name: known[name] for name in (*HARDWARE, *KNOWN_VERSIONS)},
-        **{name: runtime.installed_version(name) for name in PACKAGES},
+        **{name: versions.installed(name) for name in PACKAGES},
         "ksim-envs": _commit(),
     }
 

@@ -104,11 +104,6 @@ def test_xla_flags_that_name_a_file_are_left_alone_with_a_warning(python, tmp_pa
     assert FLAG in child.stderr
 
 
-def test_a_package_has_its_version_or_is_not_installed():
-    assert runtime.installed_version("pytest") == pytest.__version__
-    assert runtime.installed_version("a-package-that-nobody-wrote") == "not installed"
-
-
 # The compilation cache
 
 

@@ -15,7 +15,7 @@ SOURCES = sorted(path for package in (*PACKAGES, "scripts") for path in (ROOT / 
 
 # Lowest first. A module imports from its own layer and from those below it; tasks and physics never from each other.
 LAYERS = (
-    ("errors", "program_cache", "runtime"),
+    ("errors", "program_cache", "runtime", "versions"),
     ("types",),
     ("guard", "moments", "rows"),
     ("physics", "tasks"),
@@ -40,6 +40,7 @@ PUBLIC_MODULES = {
     "ksim_envs.render.platforms",
     "ksim_envs.runtime",
     "ksim_envs.tasks.randomizers",
+    "ksim_envs.versions",
 }
 
 # Optional libraries, each with the only places that may import it.
