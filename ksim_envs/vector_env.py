@@ -237,9 +237,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.programs.reset(state, mask, encoded)
-            if self._staggers:  # a row that is reset alone begins an episode of full length
-                episode_E = self._state.episode_E
-                self._staggered_E = jnp.copy(episode_E) if mask.all() else jnp.where(mask, 0, self._staggered_E)
+            if self._staggers:
+                self._staggered_E = self._staggered_after(mask, self._state.episode_E)
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
@@ -379,6 +378,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         if self._state is None:  # committed to the device, as results are, so that every call finds the same program
             return jax.device_put(self.core.unreset_state(key_E), self.core.backend.device)
         return self.core.reseeded(self._state, key_E, mask)
+
+    def _staggered_after(self, mask: np.ndarray, episode_E: Array) -> Array:
+        """(E,) the last staggered episode of each row: the one that a reset of all begins; none where one is alone."""
+        if self._staggered_E is None or mask.all():
+            return jnp.copy(episode_E)  # the state is used up by the next call
+        return jnp.where(mask, 0, self._staggered_E)
 
     def _entropy(self) -> int:
         return int(self.np_random.integers(2**63))

@@ -278,7 +278,7 @@ class TooClose(Combination):
 
     def combine(self, position: Float[Array, "n 3"], ctx: Context) -> Float[Array, ""]:
         """A scalar in {0, 1}."""
-        _check_points("TooClose", position)
+        _check_list("TooClose", position)
         first, second = np.triu_indices(len(position), k=1)
         if not len(first):
             raise InvalidConfigError(f"TooClose is given {len(position)} points; it needs two or more.")
@@ -305,11 +305,11 @@ class MassCenterDistance(Combination):
 
     def combine(self, support: Float[Array, "n 3"], center: Float[Array, "3"], ctx: Context) -> Float[Array, ""]:
         """A scalar, at least 0."""
-        _check_points("MassCenterDistance", support)
+        _check_list("MassCenterDistance", support)
         return jnp.linalg.norm((center - support.mean(axis=0))[:2])
 
 
-def _check_points(what: str, points: Array) -> None:
+def _check_list(what: str, points: Array) -> None:
     """Refuse what is no list of points in space."""
     if points.ndim != 2 or points.shape[1] != 3:
         raise InvalidConfigError(f"{what} has points of shape {points.shape}, not (n, 3); take BodyPositions, say.")

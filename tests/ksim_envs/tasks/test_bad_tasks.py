@@ -644,7 +644,7 @@ NUMBERS = {
     ),
     "probability of an event": invalid(
         pushed(lambda: events.JointPerturbation(interval=(1.0, 1.0), deviation=1.0, probability=1.5)),
-        "probability is (1.5, 1.0)",
+        "probability is 1.5",
         "within [0.0, 1.0]",
     ),
     "probability of a loss": invalid(

@@ -49,7 +49,7 @@ def test_time_only_counts_while_the_condition_holds():
     assert values(term, gated) == [[0, 0.5], [0, 1], [0, 0], [0.5, 0], [0, 0], [0.5, 0], [0, 0]]
 
 
-@pytest.mark.parametrize(("term", "after"), [(FeetTime(CONTACT), [0.5, 1.0]), (TouchdownAirTime(CONTACT, 0.4), [-0.1])])
+@pytest.mark.parametrize(("term", "after"), [(FeetTime(CONTACT), [0.5, 1.0]), (TouchdownAirTime(CONTACT, 0.4), [0.1])])
 def test_a_foot_that_begins_in_the_air_has_been_there_for_no_time(term, after):
     """An observation or a metric is read once in the first state; a reward is not, and both are the same."""
     first, *later = steps((1, 0), (1, 0), (1, 1) if len(after) == 1 else (1, 0))
