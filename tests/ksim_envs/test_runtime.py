@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ksim_envs import runtime
+from ksim_envs import runtime, versions
 
 FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 FUSION = "--xla_cpu_use_fusion_emitters"
@@ -68,7 +68,7 @@ def test_the_options_reach_xla_and_are_accepted_by_it(python):
 @pytest.mark.parametrize("version", ["0.11.0", "0.11.0rc1", "0.12.0.1", "1.0"])
 def test_a_newer_jaxlib_gets_no_flag_and_no_options(monkeypatch, version):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setattr(runtime.metadata, "version", lambda package: version)
+    monkeypatch.setattr(versions.metadata, "version", lambda package: version)
     assert not runtime.scheduler_flag_is_missing()
     assert not runtime.options_without_physics()
 
@@ -76,7 +76,7 @@ def test_a_newer_jaxlib_gets_no_flag_and_no_options(monkeypatch, version):
 @pytest.mark.parametrize("version", ["0.10.2", "0.10.3.dev1", "0.9"])
 def test_an_older_jaxlib_misses_the_flag(monkeypatch, version):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setattr(runtime.metadata, "version", lambda package: version)
+    monkeypatch.setattr(versions.metadata, "version", lambda package: version)
     assert runtime.scheduler_flag_is_missing()
 
 
