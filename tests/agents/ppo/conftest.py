@@ -1,5 +1,6 @@
 """A run small enough to train in seconds, on a task that ends, is cut and diverges."""
 
+import functools
 from dataclasses import dataclass, replace
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import ksim_envs
+from agents.ppo import run
 from agents.ppo.config import PPOConfig
 from agents.ppo.trainer import Trainer
 from ksim_envs.building import make_core
@@ -51,6 +53,15 @@ def tiny_id():
 @pytest.fixture(scope="package")
 def core():
     return make_core(TASK, CONFIG.num_envs, backend="native")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _compiled_once():
+    """Runs of one core with equal settings share their programs: to compile them takes longer than such a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("Trainer", "Evaluator"):
+            patch.setattr(run, name, functools.lru_cache(getattr(run, name)))
+        yield
 
 
 @pytest.fixture(scope="package", autouse=True)
