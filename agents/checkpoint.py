@@ -46,7 +46,7 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep_last: int = 3) -> None:
         if keep_last < 1:
             raise InvalidConfigError(f"keep_last is {keep_last}; at least 1 checkpoint has to be kept.")
-        self._folder = Path(folder)
+        self.folder = Path(folder)
         self._keep_last = keep_last
 
     def save(self, step: int, tree: PyTree, info: dict[str, Any], score: float | None = None) -> Path | None:
@@ -75,7 +75,7 @@ class Checkpoints:
         except OSError as error:
             trouble = "could not be saved" if path is None else "is saved, but older ones could not be deleted"
             warnings.warn(
-                f"The checkpoint of step {step} {trouble}, in {self._folder}: {error}. Training goes on, and what was "
+                f"The checkpoint of step {step} {trouble}, in {self.folder}: {error}. Training goes on, and what was "
                 "saved before is intact. Free space or mend the folder; the next save tries again.",
                 CheckpointWarning,
                 stacklevel=2,
@@ -128,14 +128,14 @@ class Checkpoints:
         Returns:
             The number of leftovers.
         """
-        leftovers = list(self._folder.glob(f"{_TEMPORARY}*"))
+        leftovers = list(self.folder.glob(f"{_TEMPORARY}*"))
         for path in leftovers:
             _delete(path)
         return len(leftovers)
 
     def _entries(self) -> list[tuple[int, int, Path]]:
         """Step, revision and folder of all checkpoints, in order."""
-        paths = self._folder.iterdir() if self._folder.is_dir() else ()
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()
         named = ((_NAME.fullmatch(path.name), path) for path in paths)
         return sorted((int(match[1]), int(match[2] or 0), path) for match, path in named if match)
 
@@ -144,7 +144,7 @@ class Checkpoints:
         paths = [path for found, _, path in reversed(self._entries()) if step in (None, found)]
         if not paths:
             which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-            raise CheckpointError(f"{self._folder} has {which}; the steps in it: {self.steps() or 'none'}.")
+            raise CheckpointError(f"{self.folder} has {which}; the steps in it: {self.steps() or 'none'}.")
         if step is not None:
             return read(paths[0])
         faults: list[str] = []
@@ -157,23 +157,23 @@ class Checkpoints:
             for fault in faults:
                 warnings.warn(f"{fault} Going back to {path.name}.", CheckpointWarning, stacklevel=3)
             return result
-        raise CheckpointError(f"No checkpoint in {self._folder} can be used. {' '.join(faults)}")
+        raise CheckpointError(f"No checkpoint in {self.folder} can be used. {' '.join(faults)}")
 
     def _write(self, step: int, write: Callable[[Path], None]) -> Path:
         """Lets `write` fill a temporary folder, then gives that its name."""
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True)
-            checkpoint_format.sync_folder(self._folder.parent)
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True)
+            checkpoint_format.sync_folder(self.folder.parent)
         self.clean()
         revision = max((revision + 1 for found, revision, _ in self._entries() if found == step), default=0)
         temporary = self._temporary()
         try:
             temporary.mkdir()
             write(temporary)
-            path = temporary.rename(self._folder / f"step_{step:012d}{f'.{revision}' if revision else ''}")
+            path = temporary.rename(self.folder / f"step_{step:012d}{f'.{revision}' if revision else ''}")
         finally:
             _delete(temporary)
-        checkpoint_format.sync_folder(self._folder)
+        checkpoint_format.sync_folder(self.folder)
         return path
 
     def _prune(self, step: int) -> None:
@@ -188,12 +188,12 @@ class Checkpoints:
         """Deletes checkpoints, none of which is ever listed half deleted, not even after a power cut."""
         doomed = [path.rename(self._temporary()) for path in paths]
         if doomed:
-            checkpoint_format.sync_folder(self._folder)
+            checkpoint_format.sync_folder(self.folder)
         for path in doomed:
             _delete(path)
 
     def _temporary(self) -> Path:
-        return self._folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        return self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
 
 
 def _delete(path: Path) -> None:

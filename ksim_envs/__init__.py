@@ -7,7 +7,8 @@
     obs, info = envs.reset(seed=0)
     obs, reward, terminated, truncated, info = envs.step(envs.action_space.sample())
 
-Importing it registers the ids and prepares the process (`runtime`); JAX and MuJoCo are loaded with the first env.
+Importing it registers the ids and prepares the process (`runtime`). JAX and MuJoCo are loaded with the first env;
+MuJoCo at once where `MUJOCO_GL` is set, for it may name a library that is missing.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     """Load a public name that needs JAX when it is first used."""
     if name in _LAZY:
-        runtime.import_mujoco()
-        return getattr(import_module(f"ksim_envs.{_LAZY[name]}"), name)
+        try:
+            return getattr(import_module(f"ksim_envs.{_LAZY[name]}"), name)
+        except AttributeError as error:  # Python would take it for a missing name
+            raise ImportError(f"ksim_envs.{_LAZY[name]} cannot be imported: {error}.") from error
     raise AttributeError(f"module 'ksim_envs' has no attribute {name!r}")
 
 

@@ -6,7 +6,6 @@ import os
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ksim_envs import versions
 from ksim_envs.core import Core
 from ksim_envs.errors import ForkedProcessError, InvalidConfigError
 from ksim_envs.physics import (
@@ -51,7 +50,6 @@ def make_core(
         KsimError: a name does not exist or a value is not allowed.
     """
     _refuse_after_fork()
-    versions.warn_of_others()
     num_envs = positive_integer("num_envs", num_envs, MAX_NUM_ENVS)
     if num_threads is not None:
         num_threads = positive_integer("num_threads", num_threads)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import gymnasium as gym
 
-from ksim_envs import runtime
+from ksim_envs import versions
 from ksim_envs.errors import InvalidConfigError, UnknownNameError, unknown_keyword, unknown_name
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def register(id: str, task: Task, *, replace: bool = False) -> None:
     Raises:
         InvalidConfigError: the id is not in the namespace `ksim/`, is taken or malformed, or `task` is not a task.
     """
-    runtime.import_mujoco()
     from ksim_envs.tasks.task import Task
 
     if not isinstance(id, str) or not isinstance(task, Task):
@@ -108,7 +107,6 @@ def get_task(id: str) -> Task:
         raise unknown_name("task", str(id), _tasks)
     task = _tasks[id]
     if isinstance(task, str):
-        runtime.import_mujoco()
         module, name = task.split(":")
         task = _tasks[id] = getattr(import_module(f"ksim_envs.tasks.{module}"), name)
     return task
@@ -139,7 +137,7 @@ def make(id: str, num_envs: int | None = None, **keywords: Any) -> KsimEnv | Ksi
         UnknownNameError: the id or a keyword does not exist; the message names the nearest.
         KsimError: an argument is not allowed.
     """
-    runtime.import_mujoco()
+    versions.warn_of_others()
     from ksim_envs.single_env import KsimEnv
     from ksim_envs.vector_env import KsimVectorEnv
 
@@ -176,7 +174,7 @@ def make_functional(
     Raises:
         KsimError: a name does not exist or a value is not allowed.
     """
-    runtime.import_mujoco()
+    versions.warn_of_others()
     from ksim_envs.building import make_core
     from ksim_envs.tasks.task import Task
 

@@ -32,6 +32,8 @@ def prepare() -> None:
     """Sets the process up; called once, by `import ksim_envs`. Calling it again changes nothing."""
     _set_xla_flags()
     program_cache.enable()
+    if "MUJOCO_GL" in os.environ:
+        _import_mujoco()
 
 
 def usable_processors() -> int:
@@ -95,6 +97,22 @@ def _backend_has_started() -> bool:
     return bool(has_started and has_started())
 
 
+def _import_mujoco() -> None:
+    """Import MuJoCo, which raises where `MUJOCO_GL` names a GL library that is missing or none that there is.
+
+    Then it is imported without GL, as with `MUJOCO_GL=off`: only rendering needs it, and says what is wrong.
+    """
+    given = os.environ["MUJOCO_GL"]
+    try:
+        import_module("mujoco")
+    except (AttributeError, RuntimeError):
+        os.environ["MUJOCO_GL"] = "off"
+        try:
+            import_module("mujoco")
+        finally:
+            os.environ["MUJOCO_GL"] = given
+
+
 @contextlib.contextmanager
 def quiet_import() -> Generator[None, None, None]:
     """Keeps `from mujoco import mjx` from printing that the optional warp is not installed; all else is printed."""
@@ -106,24 +124,6 @@ def quiet_import() -> Generator[None, None, None]:
         others = _MISSING_WARP.sub("", printed.getvalue())
         if others:
             sys.stdout.write(others)
-
-
-def import_mujoco() -> None:
-    """Import MuJoCo, which raises where `MUJOCO_GL` names a GL library that is missing or none that there is.
-
-    Then it is imported without GL, as with `MUJOCO_GL=off`: only rendering needs it, and says what is wrong.
-    """
-    given = os.environ.get("MUJOCO_GL")
-    try:
-        import_module("mujoco")
-    except (AttributeError, RuntimeError):
-        if given is None:
-            raise
-        os.environ["MUJOCO_GL"] = "off"
-        try:
-            import_module("mujoco")
-        finally:
-            os.environ["MUJOCO_GL"] = given
 
 
 @contextlib.contextmanager

@@ -18,12 +18,13 @@ def installed(package: str) -> str:
         return NOT_INSTALLED
 
 
-def requirements() -> dict[str, str]:
+def requirements(*, extras: bool = True) -> dict[str, str]:
     """Version ranges by package name, such as `<3.18,>=3.17`, as the installed metadata of `ksim-envs` states them."""
     try:
         lines = metadata.requires("ksim-envs") or []
     except metadata.PackageNotFoundError:
         return {}
+    lines = [line for line in lines if extras or "extra ==" not in line]
     parts = (re.match(r"([\w.-]+)(?:\[[^]]*\])?([^;]*)", line) for line in lines)
     return {part[1]: part[2].strip() for part in parts if part and part[2].strip()}
 
@@ -43,7 +44,7 @@ def release(version: str) -> tuple[int, ...]:
 @functools.cache  # once in a process
 def warn_of_others() -> None:
     """Warn of libraries in versions that `ksim_envs` is not made for: what then breaks does so with obscure errors."""
-    found = {name: (installed(name), allowed) for name, allowed in requirements().items()}
+    found = {name: (installed(name), allowed) for name, allowed in requirements(extras=False).items()}
     others = {name: pair for name, pair in found.items() if pair[0] != NOT_INSTALLED and not is_allowed(*pair)}
     if others:
         listed = ", ".join(f"{name} {version} (not {allowed})" for name, (version, allowed) in others.items())
@@ -51,5 +52,5 @@ def warn_of_others() -> None:
         warnings.warn(
             f"ksim_envs is not made for {listed}, and may fail. To mend it: pip install {remedy}",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -76,8 +76,11 @@ def cost(task: Task, num_envs: int, num_pairs: int) -> str:
 
 def against_gymnasium(task_id: str, num_envs: int, num_pairs: int) -> str:
     """How long a step takes through the adapter and in SB3's `DummyVecEnv` of Gymnasium's envs, in words."""
+    name = gymnasium_id(task_id)
+    if name is None:
+        raise SystemExit(f"Gymnasium has no {task_id}.")
     adapted = KsimVecEnv(_make(get_task(task_id), num_envs, stagger=True))
-    gymnasiums = make_vec_env(gymnasium_id(task_id) or task_id, num_envs, vec_env_cls=DummyVecEnv)
+    gymnasiums = make_vec_env(name, num_envs, vec_env_cls=DummyVecEnv)
     adapted.reset()
     gymnasiums.reset()
     actions = random_actions(adapted.action_space, num_envs)

@@ -109,7 +109,7 @@ def train(
                     run.save(logger)
                 elif run.is_due(run.config.checkpoint_interval_env_steps):
                     run.save(logger)
-                if run.health.is_stuck:
+                if run.health.is_stuck and not run.is_done:
                     run.save(logger)
                     raise TrainingDivergedError(
                         f"the last {MAX_IDLE_ITERATIONS} iterations had no gradient step that is finite; the "

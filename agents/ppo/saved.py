@@ -94,7 +94,10 @@ def read_description(checkpoints: Checkpoints, step: int | None = None) -> dict[
     info = checkpoints.read_info(step)
     for name, kind in _DESCRIPTION.items():
         if not isinstance(info.get(name), kind):
-            raise CheckpointError(f"The checkpoints are not those of PPO: {name} is {info.get(name)!r}.")
+            raise CheckpointError(
+                f"{checkpoints.folder} has no checkpoints of PPO: {name} is {info.get(name)!r}. Give the folder of a "
+                "run of `ksim train`."
+            )
     return info
 
 

@@ -201,10 +201,9 @@ class FunctionalEnv:
     @cached_property
     def mjx_model(self) -> Any:
         """`mj_model` as an MJX model, to be read; steps do not use it. To vary a model, give the task randomizers."""
-        with runtime.quiet_import():
-            from mujoco import mjx
+        from ksim_envs.physics.mjx import put_model
 
-        return mjx.put_model(self.mj_model)
+        return put_model(self.mj_model)
 
     def render(
         self,

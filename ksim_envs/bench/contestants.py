@@ -105,12 +105,17 @@ def opponents(id: str, num_steps: int) -> Iterator[Contestant]:
 
 def _async(name: str) -> Any:
     """Worker processes that do not fork this one, which has threads."""
+    return gym.vector.AsyncVectorEnv([quiet_maker(name)] * 8, context="forkserver")
+
+
+def quiet_maker(name: str) -> Callable[[], Any]:
+    """What makes an env in a process where MuJoCo keeps its warnings to itself."""
 
     def make() -> Any:  # travels by value: a worker does not import this module, and with it JAX
         mujoco.set_mju_user_warning(lambda text: None)
         return gym.make(name)
 
-    return gym.vector.AsyncVectorEnv([make] * 8, context="forkserver")
+    return make
 
 
 def _opponent(name: str, envs: Any, num_envs: int, num_steps: int) -> Contestant:

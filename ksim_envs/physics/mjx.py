@@ -95,10 +95,12 @@ class MjxBackend:
         with jax.default_device(self.device), contacts_as_in_c():
             adapted = _adapted(model, reads, caps, model_fields)
             try:
-                self.mjx_model = mjx.put_model(adapted)
+                self.mjx_model = put_model(adapted)
+                self.mjx_data = mjx.make_data(self.mjx_model)
             except (NotImplementedError, ValueError) as error:
-                raise InvalidConfigError(f"MJX cannot run this model: {error}. C MuJoCo can (native).") from error
-            self.mjx_data = mjx.make_data(self.mjx_model)
+                raise InvalidConfigError(
+                    f'MJX cannot run this model: {str(error).rstrip(".")}. C MuJoCo can: backend="native".'
+                ) from error
         settings = frame_skip, self._reads, self._changes, sorted(model_fields)
         self._identity = fingerprint(adapted, *settings)
         # Rows of a batch: traced once in a process, whatever the number of rows.
@@ -231,14 +233,20 @@ class MjxBackend:
         return PhysicsState(integration=integration, view=View(**view))
 
 
+def put_model(model: mujoco.MjModel) -> mjx.Model:
+    """The model on MJX, which looks for its own limits at the numbers' index instead of their address (3.17)."""
+    placed = copy.copy(model)
+    for name in (MAX_CONTACT_POINTS, MAX_GEOM_PAIRS):
+        index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, name)
+        if index >= 0:
+            placed.numeric_data[index] = mjx_limit(model, name)
+    return mjx.put_model(placed)
+
+
 def _adapted(
     model: mujoco.MjModel, reads: frozenset[str], caps: SolverCaps, model_fields: frozenset[str]
 ) -> mujoco.MjModel:
-    """The model as MJX needs it.
-
-    It has the solver's caps, no sensors where no term reads them, room for rows' friction, and MJX's own limits where
-    MJX looks for them.
-    """
+    """The model with the solver's caps, without sensors where no term reads them, and with room for rows' friction."""
     adapted = copy.copy(model)
     for name in model_fields.intersection(FRICTIONS):
         getattr(adapted, name)[:] = 1.0
@@ -249,10 +257,6 @@ def _adapted(
         adapted.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     if "sensordata" not in reads:
         adapted.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
-    for name in (MAX_CONTACT_POINTS, MAX_GEOM_PAIRS):
-        index = mujoco.mj_name2id(adapted, mujoco.mjtObj.mjOBJ_NUMERIC, name)
-        if index >= 0:
-            adapted.numeric_data[index] = mjx_limit(model, name)  # MJX 3.17 looks there, whatever the address
     return adapted
 
 

@@ -53,8 +53,8 @@ def load_model(
 
     Raises:
         UnknownNameError: there are no such dynamics, or no such model in this package or in Gymnasium.
-        InvalidConfigError: the file is missing, refers to files elsewhere, is not valid, or its timestep or actuators
-            cannot be used.
+        InvalidConfigError: the file is missing, refers to files elsewhere, is not valid, has values that are not
+            finite, or its timestep or actuators cannot be used.
     """
     check_dynamics(dynamics)
     with quiet_mujoco(), warnings.catch_warnings():

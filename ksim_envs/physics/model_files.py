@@ -1,4 +1,6 @@
-"""Which files a model refers to. They must lie in the model's own folder, or the model is refused before one is read.
+"""What a model's text says before MuJoCo reads it: the files that it refers to, and numbers that are none.
+
+The files must lie in the model's own folder, or the model is refused before one is read.
 
 MuJoCo opens whatever an MJCF or URDF file names: included files, other models, meshes, textures, height fields and
 skins, by an absolute path, through `..` or through a link. A model from elsewhere should not reach further than the
@@ -7,6 +9,7 @@ folder that it came in.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Generator
@@ -29,7 +32,7 @@ _COMMENT_OR_TAG = re.compile(r"""<!--.*?-->|(<(?:"[^"]*"|'[^']*'|[^"'>])*>)""", 
 
 
 def check_files(text: str, folder: Path, shown: str) -> None:
-    """Refuse a model that refers to a file outside of its folder, links followed.
+    """Refuse a model that refers to a file outside of its folder, links followed, or gives NaN for a number.
 
     Args:
         text: the model, MJCF or URDF.
@@ -37,7 +40,8 @@ def check_files(text: str, folder: Path, shown: str) -> None:
         shown: the model's name in messages.
 
     Raises:
-        InvalidConfigError: a path leads out of the folder, or the model or a file that it includes is not XML.
+        InvalidConfigError: a path leads out of the folder, a number is NaN, or the model or a file that it includes is
+            not XML.
     """
     _Check(allowed=Path(os.path.realpath(folder)), shown=shown, seen=set()).model(text, folder)
 
@@ -90,7 +94,7 @@ class _Check:
     def _numbers(self, element: Element) -> None:
         """Refuse a number that is none: where MuJoCo reads one, it goes on as if the attribute were not there."""
         for name, value in element.items():
-            if name != "name" and "nan" in re.split(r"[\s+-]+", value.lower()):
+            if name != "name" and any(map(math.isnan, _numbers(value))):
                 raise InvalidConfigError(f"The model {self.shown} has {name}={value!r} in <{element.tag}>; correct it.")
 
     def _inside(self, candidates: list[Path], path: str) -> Path:
@@ -115,6 +119,14 @@ class _Check:
         is_new = path.is_file() and path not in self.seen
         self.seen.add(path)
         return is_new
+
+
+def _numbers(value: str) -> list[float]:
+    """The numbers that an attribute lists; none if it is a name or a text."""
+    try:
+        return [float(word) for word in value.split()]
+    except ValueError:
+        return []
 
 
 def _paths(element: Element) -> list[str]:

@@ -217,6 +217,7 @@ class SwingClearance(Combination):
         """A scalar."""
         if velocity.shape[-1:] != (6,):
             raise InvalidConfigError(f"SwingClearance has velocities of shape {velocity.shape}, not (num_feet, 6).")
+        check_shapes(error, velocity[:, 0])
         return jnp.sum(jnp.abs(error) * jnp.linalg.norm(velocity[:, 3:5], axis=-1))
 
 

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import cloudpickle
 import pytest
 
 from ksim_envs import bench
-from ksim_envs.bench.contestants import Contestant
+from ksim_envs.bench.contestants import Contestant, quiet_maker
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
 from ksim_envs.physics import choose_backend
 
@@ -120,3 +121,11 @@ def test_importing_it_loads_neither_jax_nor_mujoco():
     code = "import sys, ksim_envs.bench; print(*{'jax', 'mujoco'} & set(sys.modules))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (child.returncode, child.stdout.strip()) == (0, ""), child.stderr
+
+
+def test_a_worker_of_an_opponent_neither_imports_jax_nor_writes_a_log(tmp_path):
+    maker = cloudpickle.dumps(quiet_maker("HalfCheetah-v5"))
+    code = f"import pickle, sys; env = pickle.loads({maker!r})(); env.reset(); print('jax' in sys.modules)"
+    child = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert child.stdout.split() == ["False"], child.stderr
+    assert list(tmp_path.iterdir()) == []

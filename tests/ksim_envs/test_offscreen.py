@@ -365,6 +365,7 @@ find = ctypes.util.find_library
 ctypes.util.find_library = lambda name: None if "EGL" in name else find(name)
 import gymnasium, numpy as np
 import ksim_envs
+from ksim_envs.adapters import functional
 env = gymnasium.make("ksim/InvertedPendulum-v0", num_envs=2, render_mode="rgb_array")
 env.reset(seed=0)
 reward = env.step(np.zeros((2, 1)))[1]

@@ -32,6 +32,9 @@ CYLINDER_ON_BOX = tiny.BALL_ON_STICK.replace('type="plane" size="5 5 0.1"', 'typ
 PAIRS = '<custom><numeric name="pose" data="9 9 9"/><numeric name="max_geom_pairs" data="2"/></custom>'
 
 
+FLAT_CONES = tiny.BALL_ON_STICK.replace("<geom ", '<geom condim="1" ').replace("<option ", '<option cone="elliptic" ')
+
+
 @dataclass(frozen=True)
 class Given:
     """Always the same value."""
@@ -141,6 +144,7 @@ ODD = {
     ),
     "a timestep that is too long": ({"model": STIFF, "terminations": {}}, "faults", "times those at half the timestep"),
     "geoms that MJX cannot collide": ({"model": CYLINDER_ON_BOX}, "notes", "MJX cannot run this model"),
+    "contacts that MJX cannot compute": ({"model": FLAT_CONES}, "notes", "not implemented. C MuJoCo can"),
     "pairs that MJX may not look at": (
         {"model": tiny.BALL_ON_STICK.replace("<worldbody>", f"{PAIRS}<worldbody>")},
         "notes",

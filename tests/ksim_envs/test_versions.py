@@ -42,6 +42,13 @@ def test_this_environment_has_the_versions_that_we_are_made_for(unwarned, recwar
     assert not recwarn.list
 
 
+def test_packages_of_extras_that_somebody_has_are_none_of_our_business(unwarned, monkeypatch, recwarn):
+    monkeypatch.setattr(versions.metadata, "requires", lambda package: ["pytest>=999; extra == 'test'", "numpy>=2"])
+    assert versions.requirements() == {"pytest": ">=999", "numpy": ">=2"}
+    versions.warn_of_others()
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(("package", "version"), [("mujoco", "4.0.0"), ("mujoco-mjx", "3.18.0"), ("jax", "0.9.1")])
 def test_another_version_is_warned_of_once_with_both_and_the_command_that_mends_it(
     unwarned, monkeypatch, recwarn, package, version

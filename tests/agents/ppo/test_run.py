@@ -123,9 +123,14 @@ def test_a_signal_in_any_phase_ends_with_a_checkpoint(tiny_id, tmp_path, monkeyp
         return original(self, *args, **keywords)
 
     monkeypatch.setattr(owner, name, struck)
-    with pytest.raises(TrainingStopped):
-        ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
-    assert Checkpoints(tmp_path / "checkpoints").steps()
+    never = {"checkpoint_interval_env_steps": 10**9} | (
+        {} if owner is Evaluator else {"eval_interval_env_steps": 10**9}
+    )
+    with pytest.raises(TrainingStopped) as stop:
+        ppo.train(tiny_id, replace(CONFIG, **never), run_dir=tmp_path)
+    newest = Checkpoints(tmp_path / "checkpoints").steps()[-1]
+    assert f"after {newest:,} env steps; the newest checkpoint is of {newest:,}" in str(stop.value)
+    assert newest == CONFIG.dataset_size * {"start": 1, "save": 1, "iterate": 2, "__call__": 2}[name]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_a_signal_in_any_phase_ends_with_a_checkpoint(tiny_id, tmp_path, monkeyp
 @pytest.mark.parametrize("read", [ppo.load, lambda folder: ppo.train("ksim/PPOTiny-v0", run_dir=folder, resume=True)])
 def test_the_checkpoint_of_something_else_is_refused(tiny_id, tmp_path, info, read):
     Checkpoints(tmp_path / "checkpoints").save(1, {"weight": np.zeros(2)}, info, 1.0)
-    with pytest.raises(CheckpointError, match="not those of PPO"):
+    with pytest.raises(CheckpointError, match="has no checkpoints of PPO"):
         read(tmp_path)
 
 

@@ -452,6 +452,11 @@ SHAPES = {
         "velocities of shape (2, 3)",
         "not (num_feet, 6)",
     ),
+    "more feet that swing than move": invalid(
+        paid(lambda: Cost(1.0, SwingClearance(Constant((0.0,) * 2), BodyVelocities("torso"), 0.1))),
+        "of shape (2,)",
+        "must be equal",
+    ),
     "feet that touch down": invalid(
         paid(lambda: Scaled(1.0, TouchdownHeight(FEET, Constant((0.0,) * 3), 1.0))),
         "rewards/bad is Scaled(",
