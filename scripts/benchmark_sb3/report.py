@@ -51,6 +51,10 @@ twice as fast today as tomorrow, so where a rate is compared with SB3's, both ar
 one core did of C MuJoCo just before the training and just after it (before only, at commits before c5b5589)."""
 
 
+DISTURBANCE = 0.1
+"""Cores that others may keep busy in a training before the report names it."""
+
+
 def write(plan: Plan, results: Results, folder: Path) -> str:
     """Write all files, with all seeds that there are; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +212,8 @@ def _versions(found: Sequence[Result]) -> list[str]:
     if others:
         middle, most = np.median(others), max(others)
         lines += [f"Other processes kept {middle:.2f} cores busy in the median training, {most:.2f} at most."]
+    disturbed = [f"{one.job.task} {_name(one.job)}" for one in found if (one.cores_of_others or 0.0) > DISTURBANCE]
+    lines += [f"They kept more than {DISTURBANCE} busy in {', '.join(disturbed)}."] if disturbed else []
     return lines
 
 

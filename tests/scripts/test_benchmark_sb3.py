@@ -396,6 +396,7 @@ def test_the_report_says_what_is_there_and_what_is_missing(half, tmp_path):
     assert "| sb3_ksim | 22 s, 1,000 (1 of 1) | – | – |" in lines
     assert "| processor abacus, cores 1.0 | all | 1 | 1 | 1 |" in lines
     assert "Other processes kept 0.25 cores busy in the median training, 0.25 at most." in lines
+    assert any(line.startswith("They kept more than 0.1 busy in Hopper sb3 seed 0") for line in lines), lines
     assert text == (tmp_path / "report" / "report.md").read_text() and (tmp_path / "report" / "Hopper.png").exists()
 
 
