@@ -444,8 +444,8 @@ SHAPES = {
     ),
     "feet that swing": invalid(
         paid(lambda: Cost(1.0, SwingClearance(Constant((0.0,) * 3), BodyVelocities("*_foot"), 0.1))),
-        "rewards/bad is Cost(",
-        "Check the shapes",
+        "of shape (3,)",
+        "must be equal",
     ),
     "feet that swing without turning": invalid(
         paid(lambda: Cost(1.0, SwingClearance(Constant((0.0,) * 2), BodyVelocities("*_foot", "linear"), 0.1))),
