@@ -109,13 +109,7 @@ def train(
                     run.save(logger)
                 elif run.is_due(run.config.checkpoint_interval_env_steps):
                     run.save(logger)
-                if run.health.is_stuck and not run.is_done:
-                    run.save(logger)
-                    raise TrainingDivergedError(
-                        f"the last {MAX_IDLE_ITERATIONS} iterations had no gradient step that is finite; the "
-                        f"checkpoint of {run.saved_env_steps:,} env steps has the parameters before. Begin a new run "
-                        "with a smaller learning_rate, or with a reward_scale that suits the task's rewards."
-                    )
+                run.end_if_stuck(logger)
 
             if not run.is_done and request.received is not None:
                 run.save(logger)
@@ -144,7 +138,7 @@ class _Run:
         self._evaluator = Evaluator(
             _make(get_task(task_id).hardest, self.config, self.config.num_eval_envs), self.config.seed
         )
-        self.health = Health(self.config)
+        self._health = Health(self.config)
         self._evaluations: list[Evaluation] = []
         self._state: TrainState | None = None
         if stored:
@@ -193,7 +187,7 @@ class _Run:
         """Collect and learn once."""
         self._evaluations = []
         self._state, metrics = self.trainer.iterate(self.state)
-        self.health.observe(metrics, self._state)
+        self._health.observe(metrics, self._state)
         return metrics
 
     def evaluate(self) -> dict[str, float]:
@@ -212,6 +206,20 @@ class _Run:
             info = describe(self._task_id, self.config, self.trainer.core, self.state, self.elapsed_s, best)
             score = self._evaluations[best].metrics()["return_mean"] if self._evaluations else None
             self._checkpoints.save(self.env_steps, self.state, info, score)
+
+    def end_if_stuck(self, logger: Logger) -> None:
+        """Save the last parameters and give up, once nothing is learned any more.
+
+        Raises:
+            TrainingDivergedError: that is so, and env steps are left.
+        """
+        if self._health.is_stuck and not self.is_done:
+            self.save(logger)
+            raise TrainingDivergedError(
+                f"the last {MAX_IDLE_ITERATIONS} iterations had no gradient step that is finite; the checkpoint of "
+                f"{self.saved_env_steps:,} env steps has the parameters before. Begin a new run with a smaller "
+                "learning_rate, or with a reward_scale that suits the task's rewards."
+            )
 
     def result(self) -> Result:
         """The last policy, of the best seed, and the plots and the video of the run."""

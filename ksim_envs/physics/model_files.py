@@ -66,7 +66,7 @@ class _Check:
         for name in ("assetdir", "meshdir", "texturedir"):
             self._inside([folder / _slashed(compiler.get(name, ""))], compiler.get(name, ""))
         for element, home in elements:
-            self._numbers(element)
+            self._refuse_nan(element)
             for path in _paths(element):
                 found = self._inside(_candidates(element.tag, path, compiler, folder, home), path)
                 if element.tag == "model" and self._is_new(found):
@@ -91,8 +91,8 @@ class _Check:
         except ElementTree.ParseError as error:
             raise InvalidConfigError(f"The model {self.shown} is not valid XML: {error}.") from error
 
-    def _numbers(self, element: Element) -> None:
-        """Refuse a number that is none: where MuJoCo reads one, it goes on as if the attribute were not there."""
+    def _refuse_nan(self, element: Element) -> None:
+        """Refuse a number that is none: MuJoCo may go on as if the attribute were not there."""
         for name, value in element.items():
             if name != "name" and any(map(math.isnan, _numbers(value))):
                 raise InvalidConfigError(f"The model {self.shown} has {name}={value!r} in <{element.tag}>; correct it.")
