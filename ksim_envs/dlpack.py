@@ -28,11 +28,7 @@ Tree: TypeAlias = Any
 
 
 class Exporter:
-    """Turns trees of JAX arrays into one kind of output.
-
-    Attributes:
-        copy: copies an array of that kind; JAX's, which nobody can write to, it only returns.
-    """
+    """Turns trees of JAX arrays into one kind of output."""
 
     def __init__(self, output: str, device: Device) -> None:
         """Choose the kind.
@@ -44,7 +40,7 @@ class Exporter:
         Raises:
             MissingDependencyError: torch is asked for and not installed.
         """
-        self._convert, self.copy = _conversion(output)
+        self._convert, self._copy = _conversion(output)
         self._is_fused = output == "numpy" and device.platform != "cpu"
         # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel
         # on another stream still reads it. Two steps of references (up to two exports each) outlast any kernel of an
@@ -53,12 +49,19 @@ class Exporter:
         self._recent: deque[Tree] = deque(maxlen=4)
 
     def __call__(self, tree: Tree) -> Any:
-        """The tree with its leaves converted."""
+        """The tree with its leaves converted; of an array that stands there twice the second is a copy."""
         if self._is_fused:
             return jax.tree.map(np.array, jax.device_get(tree))
         if self._keeps:
             self._recent.append(tree)
-        return jax.tree.map(self._convert, tree)
+        seen: set[int] = set()
+
+        def converted(leaf: Array) -> Any:
+            is_repeated = id(leaf) in seen
+            seen.add(id(leaf))
+            return self._copy(self._convert(leaf)) if is_repeated else self._convert(leaf)
+
+        return jax.tree.map(converted, tree)
 
 
 def private_actions(value: Any, shape: tuple[int, ...], axes: str, device: Device) -> Array | np.ndarray:
@@ -143,7 +146,7 @@ class _Owner:
 
 
 def _conversion(output: str) -> tuple[Callable[[Array], Any], Callable[[Any], Any]]:
-    """What makes an output of an array, and what copies that."""
+    """What makes an output of an array, and what copies that; JAX's, which nobody can write to, are never copied."""
     if output == "numpy":
         return _owned_numpy, np.copy
     if output == "jax":

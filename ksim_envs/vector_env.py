@@ -80,10 +80,10 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             backend: `"auto"`, `"native"` (C MuJoCo on CPU threads) or `"mjx"` (JAX).
             dynamics: `"fast"` (Euler, Newton) or `"gymnasium"` (the integrator and solver of Gymnasium's model file).
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, as the enum's member or its name.
-            output: the library whose arrays `reset` and `step` return.
+            output: `"numpy"`, `"jax"` or `"torch"`: the library whose arrays `reset` and `step` return.
             episode_length: control steps after which an episode is truncated; None for the task's own.
-            stagger_first_episodes: after a reset of all envs, truncate the first episode of env i when a share of i + 1
-                in `num_envs` of that is over, so that later time limits do not all come in one step.
+            stagger_first_episodes: after a reset of all envs, truncate the first episode of env i after a share of
+                `(i + 1) / num_envs` of `episode_length`, so that later time limits do not all come in one step.
             render_mode: None or `"rgb_array"`.
             num_rendered_envs: `render` returns frames of this many envs, the first ones.
             width: of a frame, in pixels.
@@ -395,15 +395,16 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         if self.autoreset_mode is AutoresetMode.SAME_STEP and (
             self.output != "numpy" or (terminated | truncated).any()
         ):
-            final_obs, final_info, ended = self._export((result.final_obs_EL, result.final_info, result.ended_E))
-            own = self._export.copy  # no two leaves share memory that can be written to
-            episode = {"r": own(final_info["episode_return"]), "l": own(final_info["episode_length"])}
-            info |= {
-                "final_obs": final_obs,
-                "_final_obs": ended,
-                "final_info": {**final_info, "episode": episode, "_episode": own(ended)},
-                "_final_info": own(ended),
-            }
+            final, ended = result.final_info, result.ended_E
+            episode = {"r": final["episode_return"], "l": final["episode_length"]}
+            info |= self._export(
+                {
+                    "final_obs": result.final_obs_EL,
+                    "_final_obs": ended,
+                    "final_info": {**final, "episode": episode, "_episode": ended},
+                    "_final_info": ended,
+                }
+            )
         return obs, reward, terminated, truncated, info
 
 

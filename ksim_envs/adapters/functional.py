@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -235,14 +234,14 @@ class FunctionalEnv:
             names = [self.mj_model.camera(number).name for number in range(self.mj_model.ncam)]
             number = camera if isinstance(camera, int) else names.index(check_name("camera", camera, names))
             view = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": number}
-        states = trajectory if isinstance(trajectory, Sequence) else [trajectory]
+        if not isinstance(trajectory, Sequence):
+            return self.render([trajectory], height, width, camera, scene_option, modify_scene_fns)[0]
         options: dict[str, Any] = {"width": width, "height": height, "option": scene_option}
         with contextlib.closing(OffscreenRenderer(self.mj_model, camera=view, **options)) as renderer:
-            frames = [
+            return [
                 renderer.frame(self._qpos(getattr(state, "data", state)), modify_scene=modify)
-                for state, modify in zip(states, modify_scene_fns or [None] * len(states), strict=True)
+                for state, modify in zip(trajectory, modify_scene_fns or [None] * len(trajectory), strict=True)
             ]
-        return frames if isinstance(trajectory, Sequence) else frames[0]
 
     def _qpos(self, data: EnvState) -> np.ndarray:
         return self.core.backend.state_dict(jax.tree.map(lambda leaf: leaf[None], data.physics))["qpos"][0]
@@ -250,7 +249,7 @@ class FunctionalEnv:
     def _split(self, info: Info) -> tuple[dict[str, Array], Info]:
         """What brax sums up over an episode, and the rest."""
         names = [*self.core.task.metrics, *self.core.task.rewards]
-        metrics = {name: info[name].astype(jnp.float32) for name in names if math.prod(info[name].shape) == 1}
+        metrics = {name: info[name].astype(jnp.float32).reshape(()) for name in names if info[name].size == 1}
         rest = info.keys() - metrics.keys() - {"episode_return", "episode_length"}  # brax counts them itself
         return metrics, {name: info[name] for name in sorted(rest)}
 

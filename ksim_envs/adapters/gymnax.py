@@ -15,6 +15,7 @@ envs are stepped as one batch.
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -36,7 +37,8 @@ except ImportError as error:
 class GymnaxEnv(environment.Environment):
     """A task for gymnax 1.0, or with `legacy` for what was written for earlier versions (PureJaxRL, rejax).
 
-    `default_params.max_steps_in_episode` is the time limit; another one may be given to `step`.
+    `default_params.max_steps_in_episode` is the time limit; another one may be given to `step`. There is no
+    `step_env` that would leave out the reset.
     """
 
     def __init__(
@@ -56,6 +58,10 @@ class GymnaxEnv(environment.Environment):
         self._one = OneEnv(task, backend=backend, dynamics=dynamics, autoreset=Autoreset.SAME_STEP)
         self.core = self._one.core
         self._legacy = legacy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GymnaxEnv:
+        """A copy on the same engine, which nothing changes; gymnax's wrappers for Gymnasium make one."""
+        return copy.copy(self)
 
     @property
     def name(self) -> str:

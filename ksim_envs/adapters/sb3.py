@@ -84,7 +84,7 @@ class KsimVecEnv(VecEnv):
             for name in info_keys:
                 check_name("entry in the batch's info", name, known)
         self.env = prepared(env, "jax")
-        self._info_keys = ("episode_return", "episode_length", *info_keys)
+        self._info_keys = tuple(info_keys)
         self._to_numpy = Exporter("numpy", self.env.core.backend.device)
         self._is_remote = self.env.device != "cpu"
         self._first_ended = jax.jit(partial(_first_ended, min(MAX_ENDED, self.env.num_envs)))
@@ -106,8 +106,9 @@ class KsimVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         """Begin a step; on an accelerator this does not wait for it."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
-        final = {name: info["final_info"][name] for name in self._info_keys} | {"obs": info["final_obs"]}
-        ended = self._first_ended(info["_final_obs"], final) if self._is_remote else {}
+        shown = {"episode_return", "episode_length", *self._info_keys}
+        final = {name: info["final_info"][name] for name in shown} | {"obs": info["final_obs"]}
+        ended = self._first_ended(info["_final_obs"], final) if self._is_remote else None
         self._results = (obs, reward, terminated, truncated, ended), final
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -121,18 +122,16 @@ class KsimVecEnv(VecEnv):
         obs, reward, terminated, truncated, ended = self._to_numpy(step)
         done = terminated | truncated
         rows = np.flatnonzero(done)
-        if len(rows) > len(ended.get("obs", ())):
+        if ended is None or len(rows) > MAX_ENDED:
             ended = {name: leaf[rows] for name, leaf in self._to_numpy(all_final).items()}
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         elapsed = round(time.monotonic() - self._started, 6)
         for place, row in enumerate(rows):
             last = {name: leaf[place].copy() for name, leaf in ended.items()}
-            episode = {"r": float(last.pop("episode_return")), "l": int(last.pop("episode_length")), "t": elapsed}
-            infos[row] = {
-                "terminal_observation": last.pop("obs"),
+            infos[row] = {name: last[name] for name in self._info_keys} | {
+                "terminal_observation": last["obs"],
                 "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
-                "episode": episode,
-                **last,
+                "episode": {"r": float(last["episode_return"]), "l": int(last["episode_length"]), "t": elapsed},
             }
         return obs, reward, done, infos
 
@@ -148,7 +147,8 @@ class KsimVecEnv(VecEnv):
         """An attribute of each env, as the batch has it; a single env's space under the name that it has there."""
         name = f"single_{attr_name}" if attr_name in ("observation_space", "action_space") else attr_name
         value = getattr(self.env, name)
-        values = self.env.get_attr(name) if isinstance(value, np.ndarray) else [value] * self.num_envs
+        is_per_env = isinstance(value, np.ndarray) and len(value) == self.num_envs
+        values = value if is_per_env else [value] * self.num_envs
         return [values[index] for index in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:

@@ -97,8 +97,12 @@ class _Batch:
         return self._last
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
-        """One control step: obs (num_envs, num_obs); reward, terminated, truncated (num_envs, 1); info."""
+        """One control step: obs (num_envs, num_obs); reward, terminated, truncated (num_envs, 1); info.
+
+        An env that falls in the very step of its time limit is not truncated: skrl adds a value wherever that is set.
+        """
         obs, reward, terminated, truncated, info = self._env.step(actions)
+        truncated = truncated & ~terminated
         self._last = obs, info
         return obs, reward[:, None], terminated[:, None], truncated[:, None], info
 

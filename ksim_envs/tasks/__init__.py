@@ -9,5 +9,5 @@ Commands              commands (drawn and held), motion_commands (that move)
 Between episodes      resets, floors, curricula; randomizers (joints, actuators), body_randomizers
 Within them           events; actuators, with their targets, filters and motors
 Models                edits (changes to a spec), rotations
-The tasks             humanoid, ant, planar, pendulums, arms (Gymnasium's); robots and locomotion make walkers
+The tasks             humanoid, ant, planar, pendulums, arms (Gymnasium's, two more); robots, locomotion make walkers
 """

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector.utils import batch_space
 from jax import Array
 from numpy.typing import ArrayLike
 
-from ksim_envs import dlpack
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.vector_env import KsimVectorEnv
 from ksim_envs.wrappers.device import DeviceWrapper
@@ -23,12 +21,13 @@ class ClipAction(DeviceWrapper):
     def __init__(self, env: KsimVectorEnv | DeviceWrapper) -> None:
         """Wrap a batch."""
         super().__init__(env)
-        self._low, self._high = _bounds(env)
+        space: Any = env.single_action_space
+        self._low, self._high = space.low, space.high
         self.single_action_space = Box(-np.inf, np.inf, self._low.shape, np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _before_step(self, actions: Any) -> Array:
-        return jnp.clip(_private(self, actions), self._low, self._high)
+        return self._private(actions).clip(self._low, self._high)
 
 
 class RescaleAction(DeviceWrapper):
@@ -46,26 +45,17 @@ class RescaleAction(DeviceWrapper):
             InvalidConfigError: it is not above, or the bounds are infinite.
         """
         super().__init__(env)
-        low, high = _bounds(env)
+        space: Any = env.single_action_space
+        low, high = space.low, space.high
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise InvalidConfigError("the actions have no finite bounds to map onto; put ClipAction around this one.")
         min_A, max_A = (np.broadcast_to(np.asarray(value, np.float32), low.shape) for value in (min_action, max_action))
         if not (min_A < max_A).all():
             raise InvalidConfigError(f"min_action is {min_action} and max_action {max_action}; it must be above.")
-        slope = (high - low) / (max_A - min_A)
-        self._slope, self._offset = jnp.asarray(slope), jnp.asarray(low - slope * min_A)
+        self._slope = (high - low) / (max_A - min_A)
+        self._offset = low - self._slope * min_A
         self.single_action_space = Box(min_A, max_A, dtype=np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _before_step(self, actions: Any) -> Array:
-        return self._slope * _private(self, actions) + self._offset
-
-
-def _private(wrapper: DeviceWrapper, actions: Any) -> Any:
-    shape = (wrapper.num_envs, wrapper.batch.core.num_actions)
-    return dlpack.private_actions(actions, shape, "(num_envs, num_actions)", wrapper.batch.core.backend.device)
-
-
-def _bounds(env: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(A,) lower and upper bounds of the actions that an env takes."""
-    return env.single_action_space.low, env.single_action_space.high
+        return self._slope * self._private(actions) + self._offset

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from jax import Array
@@ -89,7 +90,8 @@ class DeviceWrapper(VectorWrapper):
     ) -> tuple[Any, Info]:
         """See `KsimVectorEnv.reset`."""
         obs, info = self._inside().reset(seed=seed, options=options)
-        mask_E = info.get("_episode_length", np.ones(self.num_envs, bool))  # there after a partial reset
+        # there after a partial reset, and the caller's to change
+        mask_E = np.array(info.get("_episode_length", np.ones(self.num_envs, bool)))
         obs = self._after_reset(obs, mask_E)
         arrays = {name: leaf for name, leaf in info.items() if not isinstance(leaf, np.ndarray)}
         obs, arrays = self._export((obs, arrays))
@@ -100,9 +102,10 @@ class DeviceWrapper(VectorWrapper):
         obs, reward, terminated, truncated, info = self._after_step(*self._inside().step(self._before_step(actions)))
         ends = {name: info.pop(name) for name in self._end_keys if name in info}
         obs, reward, terminated, truncated, info = self._export((obs, reward, terminated, truncated, info))
-        if ends and (self._output != "numpy" or (terminated | truncated).any()):
-            info |= self._export(ends)
-        return obs, reward, terminated, truncated, info
+        if self._output == "numpy":
+            jax.block_until_ready(ends)  # what they are computed from is the caller's now, to write to
+            ends = ends if (terminated | truncated).any() else {}
+        return obs, reward, terminated, truncated, {**info, **self._export(ends)}
 
     def _inside(self) -> Any:
         """What is wrapped, told to hand out JAX's arrays."""
@@ -113,6 +116,11 @@ class DeviceWrapper(VectorWrapper):
 
     def _before_step(self, actions: Any) -> Any:
         return actions
+
+    def _private(self, actions: Any) -> Array:
+        """The actions as an array of its own where the envs are; see `dlpack.private_actions`."""
+        shape, device = (self.num_envs, self.batch.core.num_actions), self.batch.core.backend.device
+        return jax.device_put(dlpack.private_actions(actions, shape, "(num_envs, num_actions)", device), device)
 
     def _after_reset(self, obs: Array, mask_E: np.ndarray) -> Array:
         """The observations after a reset of some envs."""

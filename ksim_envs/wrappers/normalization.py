@@ -56,7 +56,7 @@ class NormalizeObservation(DeviceWrapper):
 
     @obs_rms.setter
     def obs_rms(self, value: Moments) -> None:
-        self._moments = _fitting("obs_rms", value, self._moments)
+        self._moments = _fitting("obs_rms", value, self._moments, self.batch)
 
     def _after_reset(self, obs: Array, mask_E: np.ndarray) -> Array:
         return self._normalized(obs, mask_E)[0]
@@ -66,18 +66,15 @@ class NormalizeObservation(DeviceWrapper):
     ) -> tuple[Array, Array, Array, Array, Info]:
         if "final_obs" in info:
             # all that is shown is new: a row that ended shows its next episode
-            seen = info["final_obs"], (terminated | truncated) & ~info["diverged"]
-            obs, info["final_obs"] = self._normalized(obs, np.ones(self.num_envs, bool), *seen)
+            final = info["final_obs"], (terminated | truncated) & ~info["diverged"]
+            obs, info["final_obs"] = self._normalized(obs, np.ones(self.num_envs, bool), final)
         else:
             obs, _ = self._normalized(obs, ~info["diverged"])
         return obs, reward, terminated, truncated, info
 
-    def _normalized(
-        self, obs: Array, is_new_E: Any, final_obs: Array | None = None, ended_E: Array | None = None
-    ) -> tuple[Array, Any]:
-        updates = self.update_running_mean
+    def _normalized(self, obs: Array, is_new_E: Any, final: tuple[Array, Array] | None = None) -> tuple[Array, Any]:
         self._moments, results = _normalize_observations(
-            self._moments, self.epsilon, updates, obs, is_new_E, final_obs, ended_E
+            self._moments, self.epsilon, self.update_running_mean, obs, is_new_E, final
         )
         return results
 
@@ -89,19 +86,27 @@ def _normalize_observations(
     updates: Array,
     obs_EL: Array,
     is_new_E: Array,
-    final_obs_EL: Array | None,
-    ended_E: Array | None,
+    final: tuple[Array, Array] | None,
 ) -> tuple[Moments, tuple[Array, Array | None]]:
-    """The statistics, then the observations, and the last ones where there are any, by these."""
+    """The statistics, then the observations, and the last ones where there are any, by these.
+
+    Args:
+        moments: the statistics so far.
+        epsilon: added to the variances.
+        updates: whether the statistics go on.
+        obs_EL: (E, ...) the observations.
+        is_new_E: (E,) those that count.
+        final: (E, ...) observations before any reset, and (E,) those that count.
+    """
     rows = obs_EL.shape[0]
     seen = moments.updated(obs_EL.reshape(rows, -1), is_new_E & updates)
-    if final_obs_EL is not None and ended_E is not None:
-        seen = seen.updated(final_obs_EL.reshape(rows, -1), ended_E & updates)
+    if final is not None:
+        seen = seen.updated(final[0].reshape(rows, -1), final[1] & updates)
 
     def normalized(obs_EL: Array) -> Array:
         return seen.normalized(obs_EL.reshape(rows, -1), epsilon, clip=jnp.inf).reshape(obs_EL.shape)
 
-    return seen, (normalized(obs_EL), None if final_obs_EL is None else normalized(final_obs_EL))
+    return seen, (normalized(obs_EL), None if final is None else normalized(final[0]))
 
 
 class NormalizeReward(DeviceWrapper):
@@ -141,7 +146,7 @@ class NormalizeReward(DeviceWrapper):
 
     @return_rms.setter
     def return_rms(self, value: Moments) -> None:
-        self._moments = _fitting("return_rms", value, self._moments)
+        self._moments = _fitting("return_rms", value, self._moments, self.batch)
 
     def _after_reset(self, obs: Array, mask_E: np.ndarray) -> Array:
         self._return_E = guard.zero_rows(jnp.asarray(mask_E), self._return_E)
@@ -182,8 +187,8 @@ def _positive_epsilon(value: float) -> float:
     return float(value)
 
 
-def _fitting(name: str, value: Moments, like: Moments) -> Moments:
-    """Statistics of as many numbers, where the others are."""
+def _fitting(name: str, value: Moments, like: Moments, batch: KsimVectorEnv) -> Moments:
+    """Statistics of as many numbers, where the envs are."""
     if not isinstance(value, Moments) or value.mean_L.shape != like.mean_L.shape:
         raise InvalidConfigError(f"{name} is {value!r}; it must be Moments of shape {like.mean_L.shape}.")
-    return jax.device_put(value, like.mean_L.device)
+    return jax.device_put(value, batch.core.backend.device)

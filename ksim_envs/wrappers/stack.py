@@ -39,12 +39,13 @@ class FrameStackObservation(DeviceWrapper):
         super().__init__(env)
         self.stack_size = validate.positive_integer("stack_size", stack_size)
         shape: Any = env.single_observation_space.shape
-        self._padding = None if isinstance(padding_type, str) else jnp.asarray(padding_type, jnp.float32)
         if isinstance(padding_type, str):
             check_name("padding_type", padding_type, ("reset", "zero"))
             self._padding = jnp.zeros(shape) if padding_type == "zero" else None
-        elif np.shape(padding_type) != shape:
-            raise InvalidConfigError(f"padding_type has shape {np.shape(padding_type)}; an observation has {shape}.")
+        else:
+            self._padding = jnp.asarray(padding_type, jnp.float32)
+            if self._padding.shape != shape:
+                raise InvalidConfigError(f"padding_type has shape {self._padding.shape}; an observation has {shape}.")
         self.single_observation_space = batch_space(env.single_observation_space, stack_size)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._stack_ESL = jnp.zeros((self.num_envs, stack_size, *shape))

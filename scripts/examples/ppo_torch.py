@@ -101,14 +101,17 @@ def main(args: Args) -> float:
                 _, next_value = agent(info["final_obs"])
                 log_prob = policy.log_prob(action).sum(-1)
                 ended = terminated | truncated
-                steps.append((obs, action, log_prob, value, reward, next_value, terminated, ended))
+                # a step whose physics failed, with reward 0, is nothing to learn from
+                counts = ~info["final_info"]["diverged"]
+                steps.append((obs, action, log_prob, value, reward, next_value, terminated, ended, counts))
                 episode_returns.append(info["final_info"]["episode_return"])
                 obs = next_obs
-        data = [torch.stack(leaves) for leaves in zip(*steps, strict=True)]
+        *data, counts = [torch.stack(leaves) for leaves in zip(*steps, strict=True)]
         advantages = estimate_advantages(args, *data[3:])
-        learn(args, agent, optimizer, [leaf.flatten(0, 1) for leaf in (*data[:3], advantages, advantages + data[3])])
-        agent.observe(data[0].flatten(0, 1))
-        ended_returns = torch.stack(episode_returns)[data[-1]]
+        dataset = [leaf[counts] for leaf in (*data[:3], advantages, advantages + data[3])]
+        learn(args, agent, optimizer, dataset)
+        agent.observe(dataset[0])
+        ended_returns = torch.stack(episode_returns)[data[-1] & counts]
         returns = ended_returns.mean().item() if len(ended_returns) else returns
         num_steps = iteration * args.num_envs * args.num_steps
         print(f"{num_steps:10,} steps, return {returns:8.1f}, {num_steps / (time.time() - started):8,.0f} steps/s")

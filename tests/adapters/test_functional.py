@@ -21,7 +21,7 @@ pytestmark = pytest.mark.optimized
 NUM_ENVS, STEPS = 8, 100
 TASK = replace(
     tiny.HOPPER_LIKE,
-    metrics={**tiny.HOPPER_LIKE.metrics, "velocities": Field("qvel")},
+    metrics={**tiny.HOPPER_LIKE.metrics, "velocities": Field("qvel"), "angle": Field("qpos", start=2, stop=3)},
     privileged={"height": Field("qpos", start=1, stop=2)},
 )
 
@@ -69,6 +69,7 @@ def test_mapped_steps_are_those_of_the_vector_env_until_the_episodes_end(backend
         np.testing.assert_array_equal(states.done[t], terminated | ~going)
         for name in ("x_position", "alive", "forward", "cost"):
             np.testing.assert_array_equal(states.metrics[name][t][going], info[name][going])
+        np.testing.assert_array_equal(states.metrics["angle"][t][going], info["angle"][going, 0])
         np.testing.assert_array_equal(states.info["velocities"][t][going], info["velocities"][going])
         going &= ~terminated
     assert not going.any() and (states.done.sum(axis=0) > 1).all()
@@ -148,7 +149,7 @@ def test_the_physics_field_has_both_libraries_names(env):
 
 def test_metrics_are_single_numbers_and_info_has_the_rest(env):
     state = env.step(env.reset(keys()[0]), jnp.zeros(2))
-    assert state.metrics.keys() == {"x_position", "alive", "forward", "cost"}
+    assert state.metrics.keys() == {"x_position", "angle", "alive", "forward", "cost"}
     assert {(leaf.shape, str(leaf.dtype)) for leaf in state.metrics.values()} == {((), "float32")}
     assert {name: leaf.shape for name, leaf in state.info.items()} == {
         "diverged": (),

@@ -12,6 +12,7 @@ from tests import tiny
 
 pytest.importorskip("gymnax")
 from gymnax.environments.environment import EnvParams
+from gymnax.wrappers.gym import GymnaxToGymWrapper, GymnaxToVectorGymWrapper
 from gymnax.wrappers.purerl import LogWrapper
 
 from ksim_envs.adapters.gymnax import GymnaxEnv
@@ -72,6 +73,19 @@ def test_gymnaxs_own_wrapper_counts_the_episodes_that_ours_reports():
     np.testing.assert_array_equal(info["returned_episode"], ended)
     np.testing.assert_allclose(info["returned_episode_returns"][ended], info["episode_return"][ended], rtol=1e-5)
     np.testing.assert_array_equal(info["returned_episode_lengths"][ended], info["episode_length"][ended])
+
+
+def test_gymnaxs_own_wrappers_make_gymnasium_envs_of_it():
+    env = GymnaxEnv("ksim/InvertedPendulum-v0", backend="native")
+    single, batch = GymnaxToGymWrapper(env), GymnaxToVectorGymWrapper(env, num_envs=NUM_ENVS)
+    for wrapped in (single, batch):
+        obs, _ = wrapped.reset(seed=0)
+        assert obs.shape == wrapped.observation_space.shape
+        action = np.zeros(wrapped.action_space.shape, np.float32)
+        for _ in range(3):
+            obs, reward, *_ = wrapped.step(action)
+        np.testing.assert_array_equal(reward, np.ones(batch.num_envs) if wrapped is batch else 1.0)
+    assert env.step.__func__ is GymnaxEnv.step  # it is as it was
 
 
 def test_spaces():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ksim_envs.errors import UnknownNameError
-from tests.adapters.conftest import NUM_ENVS, actions, make, rollout
+from tests.adapters.conftest import NUM_ENVS, actions, first_fall, make, rollout
 
 pytest.importorskip("skrl")
 import skrl.envs.wrappers.jax
@@ -35,6 +35,16 @@ def test_steps_equal_those_of_the_vector_env_in_the_frameworks_own_arrays(envs, 
             np.testing.assert_array_equal(leaf, wanted[:, None])
         np.testing.assert_array_equal(env.state(), np.concatenate([obs, info["x_velocity"][:, None]], axis=1))
     np.testing.assert_array_equal(env.reset()[0], expected[-1][0])  # shows where they are
+
+
+@pytest.mark.parametrize("framework", ARRAYS)
+def test_a_fall_in_the_step_of_the_time_limit_is_no_truncation(framework):
+    length, row = first_fall(3)
+    env = wrap_env(make(episode_length=length), framework, seed=3)
+    env.reset()
+    for action in actions(length):
+        _, _, terminated, truncated, _ = env.step(ARRAYS[framework][0](action))
+    assert (terminated | truncated).all() and terminated[row] and not truncated[row] and truncated.any()
 
 
 def test_no_result_is_copied_on_its_way(envs, exported):

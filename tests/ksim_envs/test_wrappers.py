@@ -26,6 +26,7 @@ from ksim_envs.wrappers import (
     NormalizeReward,
     RecordEpisodeStatistics,
     RescaleAction,
+    episodes,
 )
 from ksim_envs.wrappers.normalization import PRIOR_WEIGHT
 
@@ -179,6 +180,51 @@ def test_more_episodes_may_end_at_once_than_are_kept(make: MakeEnv) -> None:
     env = RecordEpisodeStatistics(make(SAME_STEP, episode_length=2), buffer_length=3)
     list(play(env, actions(6)))
     assert env.episode_count == 3 * NUM_ENVS and env.length_queue.tolist() == [2, 2, 2]
+
+
+# Whose memory it is
+
+
+@pytest.mark.parametrize("output", ("numpy", pytest.param("torch", marks=needs_torch)))
+@MODES
+def test_whatever_is_returned_may_be_written_to(mode: AutoresetMode, output: str, make: MakeEnv) -> None:
+    env, twin = (
+        FrameStackObservation(NormalizeReward(NormalizeObservation(RecordEpisodeStatistics(make(mode, output)))), 2)
+        for _ in range(2)
+    )
+    num_finals = 0
+    for result, expected in zip(play(env), play(twin), strict=True):
+        for found, wanted in zip(result[:-1], expected[:-1], strict=True):
+            np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+        arrays = list(map(np.asarray, jax.tree.leaves(result)))
+        assert len({array.ctypes.data for array in arrays}) == len(arrays)
+        num_finals += "final_obs" in result[-1]
+        ended = ended_in(result)
+        for array in arrays:
+            array[...] = True if array.dtype == bool else 77
+        for flags in result[2:4]:  # `play` looks at them
+            np.asarray(flags)[...] = ended
+    assert (num_finals > 0) == (mode is SAME_STEP)
+    np.testing.assert_array_equal(env.env.env.obs_rms.mean, twin.env.env.obs_rms.mean)
+    np.testing.assert_array_equal(env.env.return_rms.var, twin.env.return_rms.var)
+    np.testing.assert_array_equal(env.env.env.env.return_queue, twin.env.env.env.return_queue)
+
+
+def test_rewards_are_not_handed_out_before_statistics_have_read_them(
+    make: MakeEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = episodes._counted
+
+    def counted_late(state: Any, reward_E: jax.Array, *rest: Any) -> Any:
+        late = jax.lax.fori_loop(0, 300, lambda _, matrix: jnp.tanh(matrix @ matrix), jnp.zeros((400, 400)))
+        return counted(state, reward_E + late[0, 0], *rest)
+
+    monkeypatch.setattr(episodes, "_counted", jax.jit(counted_late))
+    env = RecordEpisodeStatistics(make())
+    env.reset(seed=0)
+    for action in actions(3):
+        env.step(action)[1][...] = 1e6
+    assert (env._episodes.return_E < 100).all()
 
 
 # Normalization
