@@ -117,5 +117,5 @@ class GymnaxEnv(environment.Environment):
 
     def action_space(self, params: environment.EnvParams | None = None) -> spaces.Box:
         """Of one env, in the actuators' control unit."""
-        low, high = self.core.action_bounds
+        low, high = (bound if bound.size > 1 else bound.item() for bound in self.core.action_bounds)  # as gymnax has it
         return spaces.Box(low, high, (self.core.num_actions,), jnp.float32)
