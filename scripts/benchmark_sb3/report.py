@@ -50,7 +50,7 @@ Cells have the mean over the seeds, and in brackets the range; rates and seconds
 twice as fast today as tomorrow, so where a rate is compared with SB3's, both are first divided by their yardstick: what
 one core did of C MuJoCo just before the training and just after it (before only, at commits before c5b5589).
 
-Contestants have two seeds or three, as the brackets of the last table of a task say: means over different numbers of
+Contestants have one to three seeds, as the brackets of the last table of a task say: means over different numbers of
 them are not to be compared to the digit. The preset of Hopper is the shared set, so its `ksim` and `ksim_preset` learn
 the same too. `python -m scripts.benchmark_sb3 --out docs/benchmarks/sb3` goes on with what is left."""
 
