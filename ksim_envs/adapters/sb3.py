@@ -147,8 +147,7 @@ class KsimVecEnv(VecEnv):
         """An attribute of each env, as the batch has it; a single env's space under the name that it has there."""
         name = f"single_{attr_name}" if attr_name in ("observation_space", "action_space") else attr_name
         value = getattr(self.env, name)
-        is_per_env = isinstance(value, np.ndarray) and len(value) == self.num_envs
-        values = value if is_per_env else [value] * self.num_envs
+        values = self.env.get_attr(name) if isinstance(value, np.ndarray) else [value] * self.num_envs
         return [values[index] for index in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
