@@ -10,7 +10,7 @@ Each training is a process of its own, one after the other, for most contestants
 time: the same command goes on after the last training that ended, also on another machine with the same versions and a
 copy of the folder (`--out`), where `jobs.jsonl` has a line for each. The report is in the same folder: `report.md`, CSV
 files and a picture for each task; it says which machine did what. Before a contestant's first training in a task its
-settings are tried, and the fastest competes.
+settings are tried, and the fastest competes, with all seeds.
 """
 
 from __future__ import annotations
@@ -91,8 +91,10 @@ def run_all(plan: Plan, known: Results, folder: Path, seconds: float) -> int:
                 print("    FAILED", flush=True)
                 num_failed += 1
             else:
-                row["machine"]["engine_rate"] += f" {engine_rate():.0f}"
-                results.add(folder, row)
+                try:
+                    row["machine"]["engine_rate"] += f" {engine_rate():.0f}"
+                finally:
+                    results.add(folder, row)
                 known[job.key] = results.result_of(row)
     return num_failed
 

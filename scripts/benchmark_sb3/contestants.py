@@ -9,7 +9,8 @@ from typing import Literal
 
 Envs = Literal["dummy", "subproc", "ksim", "ksim_gymnasium"]
 """Gymnasium's envs in SB3's DummyVecEnv or SubprocVecEnv; ours, with dynamics="fast" or dynamics="gymnasium"."""
-THREADS = tuple(dict.fromkeys((1, os.cpu_count() or 1)))
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = tuple(dict.fromkeys((1, _PROCESSORS)))
 
 
 @dataclass(frozen=True, kw_only=True)

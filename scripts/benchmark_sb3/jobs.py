@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,16 +59,15 @@ def run(job: Job, machine: dict[str, str], show: Callable[[Row], None]) -> Row |
         show: takes each evaluation when it is there.
 
     Returns:
-        The line for the file, as `results.Result` reads it; None if the job failed.
+        The line for the file, as `results.Result` reads it; None if the training failed.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     command = [sys.executable, "-m", "scripts.benchmark_sb3.worker", job.key]
     before, busy_s = os.times(), _busy_s()
     evaluations: list[Row] = []
-    facts: Row = {}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment | {"KSIM_CACHE_DIR": "off"}
-    ) as child:
+    facts: Row = {"step_rate": None}
+    environment["KSIM_CACHE_DIR"] = "off"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, process_group=0) as child:
         assert child.stdout is not None
         try:
             for line in child.stdout:
@@ -78,9 +79,12 @@ def run(job: Job, machine: dict[str, str], show: Callable[[Row], None]) -> Row |
                     facts |= row
         except BaseException:  # an interrupt ends the job too
             child.terminate()
-            child.wait()
             raise
-    if child.returncode:
+        finally:
+            child.wait()
+            with contextlib.suppress(ProcessLookupError):  # processes of envs whose parent was killed
+                os.killpg(child.pid, signal.SIGKILL)
+    if "setup_s" not in facts:  # which is told when the training is over
         return None
     after = os.times()
     wall_s = after.elapsed - before.elapsed

@@ -38,7 +38,7 @@ class Plan:
     """Whether contestants compete in their fastest setting, or in their first."""
 
     def jobs(self, results: Results) -> Iterator[Job]:
-        """All jobs in the order in which they run; a training has the setting that is known to be the fastest by then.
+        """All jobs in the order in which they run.
 
         A machine that drifts does so under all contestants, and whoever stops early has whole tasks and seeds.
         """
@@ -55,20 +55,28 @@ class Plan:
         return [_trial(task, contestant, setting) for setting in settings] if len(settings) > 1 else []
 
     def training(self, seed: int, task: str, contestant: str, results: Results) -> Job:
-        """The training of a contestant, in the fastest setting of those that were tried."""
+        """The training of a contestant, in the setting of one that is there, or in the fastest that was tried.
+
+        So all seeds have one, also where a machine with other processors goes on.
+        """
+        there = [job for job in (one.job for one in results.values() if one.job.num_episodes) if self.has(job)]
+        alike = [job for job in there if (job.task, job.contestant) == (task, contestant)]
+        if alike:
+            return replace(max(alike, key=lambda job: job.seed == seed), seed=seed)
         tried = [trial for trial in self.trials(task, contestant) if trial.key in results]
         fastest = max(
             tried,
-            key=lambda trial: results[trial.key].rates()["training"],
+            key=lambda trial: results[trial.key].relative_rate(),
             default=_trial(task, contestant, CONTESTANTS[contestant].settings[0]),
         )
-        return replace(
-            fastest,
-            seed=seed,
-            env_steps=self.budget(task, contestant),
-            num_evaluations=self.num_evaluations,
-            num_episodes=self.num_episodes,
-        )
+        return self._training(seed, fastest)
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of this plan, in whatever setting and with whatever seed."""
+        if job.task not in self.tasks or job.contestant not in self.contestants:
+            return False
+        trial = _trial(job.task, job.contestant, Setting(envs=job.envs, num_threads=job.num_threads))
+        return job == self._training(job.seed, trial) or (self.has_trials and job == trial)
 
     def trainings(self, results: Results) -> list[Job]:
         """The jobs that are no trials."""
@@ -80,6 +88,16 @@ class Plan:
             return self.env_steps or TASKS[task].env_steps
         config = preset(ksim_id(task))
         return max(self.env_steps, 2 * config.dataset_size) if self.env_steps else config.total_env_steps
+
+    def _training(self, seed: int, trial: Job) -> Job:
+        """A whole training in a trial's setting."""
+        return replace(
+            trial,
+            seed=seed,
+            env_steps=self.budget(trial.task, trial.contestant),
+            num_evaluations=self.num_evaluations,
+            num_episodes=self.num_episodes,
+        )
 
 
 def estimated_s(job: Job, results: Results) -> float:

@@ -6,7 +6,7 @@ import csv
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,7 @@ Groups = dict[str, list[Result]]
 """By contestant, a result for each seed."""
 
 METHOD = """\
-Each contestant trains with the number of torch's threads and, where it has a choice, in the kind of vector env that are
-fastest for it on this machine; worker processes change no number of what it learns. `sb3_zoo` has
+{setting}; worker processes change no number of what it learns. `sb3_zoo` has
 rl-baselines3-zoo's hyperparameters (tuned for the v4 tasks, the Humanoid's for 10M env steps), and `ksim_preset` is
 `ksim train ID`, with its own number of env steps. All others share one set: {common}. Networks have the same sizes
 everywhere. SB3 and SBX normalize observations and rewards (`VecNormalize`); ours normalizes observations, and has its
@@ -43,17 +42,22 @@ Gymnasium's own model file instead: what they gain on SB3 is not due to cheaper 
 to get used to when they are evaluated. HalfCheetah's own are the fast ones, so both learn the same, number for number.
 
 Returns are those of the policy without noise in Gymnasium's own v5 env, whoever trained it: {num_episodes} episodes
-from the same first states. Time is wall-clock: set-up, compilation and training, without imports and evaluations.
+from the same first states. Time is wall-clock: set-up, compilation and training, without evaluations and imports (but
+with those of SBX, and under SB3 of JAX and ours, 1 to 3 s, which its set-up needs).
 Rates of collection and training are those after the first evaluation; the rate of stepping is that of the envs alone
 under random actions, for SB3 and SBX through SB3's vector env, for our PPO in a compiled loop, as it is in training.
 Cells have the mean over the seeds, and in brackets the range; rates and seconds have the median. A machine may be
 twice as fast today as tomorrow, so where a rate is compared with SB3's, both are first divided by their yardstick: what
 one core did of C MuJoCo just before the training and just after it (before only, at commits before c5b5589).
 
-Contestants have one to three seeds, as the brackets of the last table of a task say: means over different numbers of
-them are not to be compared to the digit. The preset of Hopper is the shared set, so its `ksim` and `ksim_preset` learn
-the same too. `python -m scripts.benchmark_sb3 --out docs/benchmarks/sb3` goes on with what is left."""
+The brackets of a task's last table say how many seeds a contestant has: means over different numbers of them are not to
+be compared to the digit. The preset of Hopper is the shared set, so its `ksim` and `ksim_preset` learn the same too.
+`python -m scripts.benchmark_sb3 --out {folder}` goes on with what is left."""
 
+TRIED = """\
+Each contestant trains with the number of torch's threads and, where it has a choice, in the kind of vector env that
+were fastest for it in a short trial of each"""
+NOT_TRIED = "Settings were not tried: torch has one thread, and SB3's envs are in a `DummyVecEnv`"
 
 DISTURBANCE = 0.1
 """Cores that others may keep busy in a training before the report names it."""
@@ -63,17 +67,20 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
     """Write all files, with all seeds that there are; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [f"{job.task} {_name(job)}" for job in plan.trainings(results) if job.key not in results]
-    every_seed = replace(plan, seeds=tuple(sorted({*plan.seeds, *(one.job.seed for one in results.values())})))
-    done = [results[job.key] for job in every_seed.jobs(results) if job.key in results]
+    done = sorted((one for one in results.values() if plan.has(one.job)), key=lambda one: _place(plan, one.job))
     found = [one for one in done if one.job.num_episodes]
     _write_csv(folder / "returns.csv", [{**_identity(one), **row} for one in found for row in one.evaluations])
     _write_csv(folder / "runs.csv", [_run(one) for one in done])
     common = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _common().items())
-    method = METHOD.format(common=common, num_episodes=plan.num_episodes).split("\n\n")
+    setting = TRIED if plan.has_trials else NOT_TRIED
+    method = METHOD.format(setting=setting, common=common, num_episodes=plan.num_episodes, folder=folder).split("\n\n")
     lines = ["# Training with SB3 and SBX on Gymnasium's envs, and with SB3 and our PPO on ours", ""]
     lines += ["\n\n".join(textwrap.fill(each, 130) for each in method), ""]
     if missing:
         lines += [f"**Not complete: {len(missing)} trainings are missing:** {', '.join(missing)}.", ""]
+    if unused := [one.job for one in results.values() if one.job.num_episodes and _is_unused(plan, one.job)]:
+        named = ", ".join(f"{job.task} {_name(job)} ({job.env_steps:,} env steps)" for job in unused)
+        lines += [f"Not shown, for their hyperparameters, env steps or evaluations are not today's: {named}.", ""]
     for task in plan.tasks:
         groups: Groups = {
             name: group
@@ -88,6 +95,10 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
     text = "\n".join(lines)
     (folder / "report.md").write_text(text, encoding="utf-8")
     return text
+
+
+def _is_unused(plan: Plan, job: Job) -> bool:
+    return job.task in plan.tasks and job.contestant in plan.contestants and not plan.has(job)
 
 
 def _common() -> Row:
@@ -179,7 +190,7 @@ def _rate(group: Sequence[Result], part: str) -> float:
 
 def _relative_rate(group: Sequence[Result]) -> float:
     """Of training, in units of the yardstick; the median over the seeds."""
-    return float(np.median([one.rates()["training"] / one.engine_rate for one in group]))
+    return float(np.median([one.relative_rate() for one in group]))
 
 
 def _first(group: Sequence[Result], level: float) -> str:
@@ -219,6 +230,11 @@ def _versions(found: Sequence[Result]) -> list[str]:
     disturbed = [f"{one.job.task} {_name(one.job)}" for one in found if (one.cores_of_others or 0.0) > DISTURBANCE]
     lines += [f"They kept more than {DISTURBANCE} busy in {', '.join(disturbed)}."] if disturbed else []
     return lines
+
+
+def _place(plan: Plan, job: Job) -> tuple[int, int, int]:
+    """Where it stands in the order of jobs."""
+    return plan.tasks.index(job.task), job.seed, plan.contestants.index(job.contestant)
 
 
 def _name(job: Job) -> str:

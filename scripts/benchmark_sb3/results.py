@@ -58,6 +58,10 @@ class Result:
         stepping = math.nan if self.step_rate is None else self.step_rate
         return {"stepping": stepping, "collection": steps / collect_s, "training": steps / seconds}
 
+    def relative_rate(self) -> float:
+        """The rate of training in units of the yardstick."""
+        return self.rates()["training"] / self.engine_rate
+
     def return_at(self, axis: str, mark: float) -> float:
         """The return at so many `"env_steps"` or `"seconds"`: a line between two evaluations; not a number outside."""
         at = [row[axis] for row in self.evaluations]

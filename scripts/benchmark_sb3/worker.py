@@ -29,6 +29,7 @@ def main() -> None:
     """Train and evaluate, then see how fast the envs alone are: by then all is compiled, and paid for."""
     pipe = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not for the pipe
+    os.register_at_fork(after_in_child=pipe.close)  # or the envs' processes would keep it open if this one dies
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends workers of envs too
     warnings.simplefilter("ignore")  # of the libraries, about themselves
     mujoco.set_mju_user_warning(lambda _: None)  # of Gymnasium's model files
@@ -45,8 +46,9 @@ def main() -> None:
         job, lambda: evaluate(gymnasium_id(job.task), learner.policy(), job.num_episodes), tell, started=started
     )
     learner.train(recorder)
-    step_rate = round(learner.step_rate(STEPPING_S), 1) if job.num_episodes else None
-    tell({"setup_s": round(recorder.setup_s, 3), "step_rate": step_rate})
+    tell({"setup_s": round(recorder.setup_s, 3)})
+    if job.num_episodes:
+        tell({"step_rate": round(learner.step_rate(STEPPING_S), 1)})
     learner.close()
 
 

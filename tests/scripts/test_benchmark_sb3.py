@@ -1,5 +1,6 @@
 """`python -m scripts.benchmark_sb3`: what it measures, that it goes on where it was interrupted, and its report."""
 
+import contextlib
 import csv
 import json
 import math
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from agents.ppo import preset
+from scripts.benchmark_sb3 import __main__ as benchmark
 from scripts.benchmark_sb3 import jobs, measure, report, results
 from scripts.benchmark_sb3.__main__ import run_all
 from scripts.benchmark_sb3.contestants import CONTESTANTS, THREADS
@@ -164,6 +166,54 @@ def test_a_job_does_not_inherit_what_steers_libraries(monkeypatch):
     assert given["KSIM_CACHE_DIR"] == "off" and "PATH" in given
 
 
+def running(group):
+    """Processes of a group that are not ended, nor waiting for a parent to hear of it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of = path.read_text().rpartition(")")[2].split()[:3]
+            found += [path.parent.name] if state != "Z" and int(of) == group else []
+    return found
+
+
+@needs_sb3
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are not listed in /proc")
+def test_a_worker_that_is_killed_is_a_failed_job_and_leaves_no_processes(monkeypatch):
+    children, before = [], []
+
+    class Child(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            children.append(self)
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", Child)
+    trial = replace(with_envs(job(), 2), envs="subproc", env_steps=8192, num_evaluations=4, num_episodes=0)
+
+    def kill(row):
+        before.extend(running(children[0].pid))
+        children[0].kill()
+
+    assert jobs.run(trial, MACHINE, kill) is None
+    assert len(before) == 3
+    end = time.monotonic() + 20
+    while (left := running(children[0].pid)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left
+
+
+def test_a_training_that_ended_is_kept_whatever_comes_after_it(monkeypatch, tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    row = finished(job(), evaluation(1000, 42.0, 7.0))
+    monkeypatch.setattr(jobs, "run", lambda job, machine, show: row)
+    monkeypatch.setattr(benchmark, "conditions", dict)
+    monkeypatch.setattr(benchmark, "engine_rate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(plan(), {}, tmp_path, math.inf)
+    assert results.load(tmp_path) == known(row)
+
+
 # Jobs and what is left to do
 
 
@@ -217,6 +267,31 @@ def test_a_training_comes_after_its_trials_and_has_the_fastest_setting():
     assert (ours.contestant, ours.num_threads) == ("ksim_preset", None)
     assert ours.num_envs == preset("ksim/Hopper-v0").num_envs
     assert next(order).seed == 1
+
+
+def test_the_fastest_setting_is_fastest_by_the_yardstick():
+    asked = plan(has_trials=True)
+    first, second = asked.trials("Hopper", "sb3_ksim") if len(THREADS) > 1 else asked.trials("Hopper", "sb3")[:2]
+    faster = timed(second, 300.0) | {"machine": MACHINE | {"engine_rate": "2.0"}}
+    chosen = asked.training(0, "Hopper", first.contestant, known(timed(first, 200.0), faster))
+    assert (chosen.envs, chosen.num_threads) == (first.envs, first.num_threads)
+
+
+def test_all_seeds_train_in_the_setting_of_the_first_whatever_the_machine_has(tmp_path):
+    asked = plan(has_trials=True)
+    there = finished(job(num_threads=max(THREADS) + 7), evaluation(1000, 42.0, 7.0))
+    found = known(*(timed(trial, 200.0) for trial in asked.trials("Hopper", "sb3")), there)
+    again, other = (asked.training(seed, "Hopper", "sb3", found) for seed in (0, 1))
+    assert again.key in found and other == replace(again, seed=1)
+    text = report.write(plan(contestants=("sb3",), seeds=(0,)), found, tmp_path)
+    assert "missing" not in text and "42" in text
+
+
+def test_the_report_names_what_it_does_not_show(half, tmp_path):
+    old = finished(job("sb3", env_steps=500), evaluation(500, 42.0, 7.0))
+    text = report.write(plan(), half | known(old), tmp_path)
+    assert "not today's: Hopper sb3 seed 0 (500 env steps)." in text
+    assert "not today's" not in report.write(plan(tasks=("Humanoid",)), half, tmp_path)
 
 
 def test_estimates_come_from_equal_trainings_or_else_from_rates_or_else_from_a_guess():
