@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Generator, Iterable, Sequence
@@ -61,8 +62,16 @@ def _until_nobody_reads() -> Generator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
+        if not _is_broken(sys.stdout.fileno()):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
         sys.exit(128 + signal.SIGPIPE)
+
+
+def _is_broken(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def list_tasks() -> int:

@@ -33,7 +33,7 @@ Row: TypeAlias = dict[str, Any]
 class Logger:
     """Appends rows to `run_dir/metrics.jsonl`, flushed one by one, and copies them to TensorBoard and W&B.
 
-    A disk that is full, or any other `OSError` while logging, becomes one warning; training goes on.
+    A disk that is full, any other `OSError`, or whatever W&B raises becomes one warning; training goes on.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class Logger:
             # TensorBoard reads no further than half a record, so more of them would be of no use.
             self._attempt(board.close)
             self._tensorboard = None
-        if self._wandb is not None:
-            self._wandb.log({**scalars, "env_steps": env_steps})
+        if (wandb := self._wandb) is not None:
+            self._attempt(lambda: wandb.log({**scalars, "env_steps": env_steps}), but=Exception)
 
     def sync(self) -> None:
         """Makes the rows survive a power cut, as the checkpoint that is saved next will."""
@@ -116,15 +116,15 @@ class Logger:
         """
         if self._tensorboard is not None:
             self._attempt(self._tensorboard.close)
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=int(failed))
+        if (wandb := self._wandb) is not None:
+            self._attempt(lambda: wandb.finish(exit_code=int(failed)), but=Exception)
         self._tensorboard = self._wandb = None
 
-    def _attempt(self, write: Callable[[], None]) -> bool:
-        """Whether a write succeeded; the first that does not is warned of."""
+    def _attempt(self, write: Callable[[], None], but: type[Exception] = OSError) -> bool:
+        """Whether a write raised nothing, but such an error; the first is warned of."""
         try:
             write()
-        except OSError as error:
+        except but as error:
             if not self._has_warned:
                 self._has_warned = True
                 message = f"cannot log to {self._path.parent}: {error}. Training goes on; rows are lost until it works."

@@ -66,6 +66,15 @@ def test_it_ends_quietly_when_nobody_reads_on():
     assert child.returncode == 128 + signal.SIGPIPE
 
 
+def test_a_broken_pipe_that_is_not_the_output_is_an_error(monkeypatch):
+    def fail():
+        raise BrokenPipeError("to a child")
+
+    monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
+    with pytest.raises(BrokenPipeError, match="to a child"):
+        cli.main(["doctor"])
+
+
 def test_list_shows_every_id_with_its_sizes(capsys):
     assert exit_status(["list"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -225,6 +225,19 @@ def test_wandb_gets_config_rows_and_how_it_ended(tmp_path, wandb_runs):
     assert run.exit_code == 1
 
 
+def test_training_goes_on_without_wandb_where_it_fails(tmp_path, wandb_runs):
+    def fail(*args, **keywords):
+        raise BrokenPipeError("its service has died")
+
+    with pytest.warns(RuntimeWarning, match="its service has died. Training goes on") as warned:
+        with Logger(tmp_path, wandb="project") as log:
+            wandb_runs[0].log = wandb_runs[0].finish = fail
+            log.log("train", 10, {"loss": 0.5})
+            log.log("train", 20, {"loss": 0.4})
+    assert len(warned) == 1
+    assert [row["env_steps"] for row in logger.read(tmp_path)] == [10, 20]
+
+
 def test_a_resumed_run_continues_its_wandb_run(tmp_path, wandb_runs):
     for resume_env_steps in (None, 20):
         with Logger(tmp_path, wandb="project", resume_env_steps=resume_env_steps):
