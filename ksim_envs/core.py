@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Key
 from ksim_envs import guard
 from ksim_envs.errors import InvalidActionError, unknown_name
 from ksim_envs.guard import Fault
+from ksim_envs.keys import episode_key, root_keys, step_key
 from ksim_envs.physics.backend import Backend
 from ksim_envs.programs import Programs
 from ksim_envs.rows import CHUNK, RESET_CHUNK, map_rows
@@ -133,7 +134,7 @@ class Core:
         # 1 Actions become controls for each substep, events become pushes.
         action_EA, fault_E = self._bounded(action_EA)
         controls, fields = self.engine_inputs(state, action_EA)
-        fault_E |= guard.fault_if(~guard.healthy((controls, state.model_fields)), Fault.INPUT)
+        fault_E |= guard.fault_if(~(_healthy(controls) & guard.healthy(state.model_fields)), Fault.INPUT)
 
         # 2 Physics substeps.
         steps_E = active_E & (fault_E == 0)
@@ -143,7 +144,7 @@ class Core:
         step_E = state.step_E + active_E
         carry = {**state.carry, **controls.carry}
         terms = self._evaluate(replace(state, physics=physics, step_E=step_E, carry=carry), action_EA)
-        fault_E |= physics_fault_E | guard.fault_if(~guard.healthy(terms), Fault.TERM)
+        fault_E |= physics_fault_E | guard.fault_if(~_healthy(terms), Fault.TERM)
         fault_E = jnp.where(active_E, fault_E, 0)
         diverged_E = fault_E != 0
         counted_E = active_E & ~diverged_E
@@ -223,14 +224,23 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
-    def staggered(self, state: EnvState, episode_length: int | Array, last_E: int | Array = 1) -> Array:
-        """(E,) control steps for `step` to truncate at, such that time limits do not all come at once.
+    def staggered(self, episode_length: int) -> np.ndarray:
+        """(E,) head starts in control steps, such that row i has a share of i + 1 in E left of its time."""
+        return (np.arange(self.num_envs - 1, -1, -1) * episode_length // self.num_envs).astype(np.int32)
 
-        Row i's episodes up to that of number `last_E` since its seeding may last a share of i + 1 in E, at most; later
-        ones the whole length.
+    @staticmethod
+    def time_limits(
+        state: EnvState, episode_length: int | Array, head_start_E: ArrayLike, last_E: int | Array = 1
+    ) -> Array:
+        """(E,) control steps for `step` to truncate at, of which some rows have a head start.
+
+        Args:
+            state: the batch.
+            episode_length: control steps of a whole episode.
+            head_start_E: (E,) how many of them count as done when an episode begins.
+            last_E: the number, since its seeding, of a row's last episode with a head start.
         """
-        first_E = jnp.ceil(jnp.arange(1, self.num_envs + 1) * (episode_length / self.num_envs)).astype(jnp.int32)
-        return jnp.where(state.episode_E <= last_E, jnp.clip(first_E, 1, episode_length), episode_length)
+        return episode_length - jnp.where(state.episode_E <= last_E, head_start_E, 0)
 
     def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[ArrayLike, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""
@@ -381,7 +391,7 @@ class Core:
         return jax.tree.map(lambda leaf: jnp.tile(leaf, (rows,) + (1,) * jnp.ndim(leaf)), carry)
 
     def _learnt(self, rows: EnvState) -> Any:
-        """What the curriculum knows after the rows' last episodes; not after broken or diverged ones."""
+        """What the curriculum knows after the rows' last episodes; broken or diverged ones and NaN teach nothing."""
         curriculum = self.task.curriculum
         if curriculum is None:
             return rows.curriculum
@@ -391,7 +401,9 @@ class Core:
             return curriculum(row.curriculum, row.physics.view, ctx)
 
         slim = replace(rows, fault_count_EC=None, obs_EL=None, metrics={}, carry={})
-        learnt = guard.keep_rows(rows.needs_reset_E & ~rows.diverged_E, jax.vmap(one)(slim), rows.curriculum)
+        learnt = jax.vmap(one)(slim)
+        counts_E = rows.needs_reset_E & ~rows.diverged_E & guard.healthy(learnt, bound=math.inf)
+        learnt = guard.keep_rows(counts_E, learnt, rows.curriculum)
         return guard.keep_rows(rows.episode_E > 0, learnt, self._no_curriculum(len(rows.step_E)))
 
     def _reset_chunk(self, state: EnvState, rows_R: Array, start: dict[str, Array]) -> EnvState:
@@ -431,7 +443,7 @@ class Core:
         )
         rows = rows_of(fresh)
         terms = self._vmapped(self._begin, rows, self._no_actions(len(rows_R)), chunk=None)
-        unhealthy_R = ~guard.healthy(terms)
+        unhealthy_R = ~_healthy(terms)
         terms = guard.zero_rows(unhealthy_R, terms)
         fault_R = guard.fault_if(unhealthy_R, Fault.TERM)
         return replace(
@@ -461,17 +473,6 @@ class Core:
         return {name: value for name, value in model_fields.items() if name in self.task.engine_fields}
 
 
-def root_keys(seeds: Sequence[int]) -> Array:
-    """(n,) typed keys of seeds in [0, 2**64); equal to `jax.random.key(seed)` wherever that accepts it."""
-    words = np.array([(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds], np.uint32)
-    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
-
-
-def episode_key(key: Array, episode: Array) -> Array:
-    """The key of one episode of a row."""
-    return jax.random.fold_in(key, episode)
-
-
-def step_key(row: EnvState) -> Array:
-    """The key of the present step of a row."""
-    return jax.random.fold_in(episode_key(row.key_E, row.episode_E), row.step_E)
+def _healthy(values: Controls | TermValues) -> Array:
+    """Whether all of a row is finite, and nothing that its terms remember is NaN."""
+    return guard.healthy(replace(values, carry={})) & guard.healthy(values.carry, bound=math.inf)

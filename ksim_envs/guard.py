@@ -28,7 +28,7 @@ class Fault(enum.IntEnum):
     INPUT = 1  # a push, a model field or the state at the step's start was not finite or out of bounds
     PHYSICS = 2  # the engine diverged during the step
     OVERFLOW = 3  # the engine ran out of room for contacts or constraints
-    TERM = 4  # an observation, reward or metric was not finite or out of bounds
+    TERM = 4  # an observation, reward or metric was not finite or out of bounds, or a term remembered NaN
 
     @property
     def mask(self) -> int:
@@ -46,21 +46,22 @@ _REASONS = {
     Fault.INPUT: "an actuator, an event or a randomizer gave a value that is not finite",
     Fault.PHYSICS: "the physics diverged; take a shorter timestep, lower gains or more armature",
     Fault.OVERFLOW: "more contacts than the engine was given room for; raise max_contact_points",
-    Fault.TERM: "an observation, reward or metric was not finite",
+    Fault.TERM: "an observation, reward or metric was not finite, or a term remembered NaN",
 }
 
 
-def healthy(tree: Any) -> Bool[Array, "*E"]:
-    """Whether every value of every leaf is finite and within `MAX_VALUE`, row by row.
+def healthy(tree: Any, bound: float = MAX_VALUE) -> Bool[Array, "*E"]:
+    """Whether every value of every leaf is a number of at most this size, row by row.
 
     Args:
         tree: arrays whose first axis is `E`; leaves that are not floating point always count as healthy.
+        bound: infinite if only NaN is to count as unhealthy.
 
     Returns:
         (E,) bool; a scalar True when there is nothing to check.
     """
     rows = [
-        (jnp.abs(leaf) <= MAX_VALUE).reshape(leaf.shape[0], -1).all(axis=1)
+        (jnp.abs(leaf) <= bound).reshape(leaf.shape[0], -1).all(axis=1)
         for leaf in jax.tree.leaves(tree)
         if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size
     ]

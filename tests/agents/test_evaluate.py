@@ -1,7 +1,8 @@
-"""Evaluations: what they count, and that Gymnasium's own env agrees."""
+"""Evaluations: what they count, in our envs and in Gymnasium's own."""
 
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -10,8 +11,8 @@ from agents.ppo import Policy, PolicyState, PPOConfig
 from agents.ppo.networks import ActorCritic
 from ksim_envs import get_task
 from ksim_envs.building import make_core
-from ksim_envs.core import root_keys
 from ksim_envs.errors import InvalidConfigError
+from ksim_envs.keys import root_keys
 from ksim_envs.moments import Moments
 from ksim_envs.tasks.measures import Constant
 from ksim_envs.tasks.observations import Coordinate, Field
@@ -46,10 +47,47 @@ def test_the_same_seed_gives_the_same_episodes_and_another_stream_others(core, p
     assert np.any(Evaluator(core, 0, REPORT_STREAM)(policy).return_E != first.return_E)
 
 
-def test_gymnasium_agrees(core, policy):
-    ours = Evaluator(core, 0)(policy).metrics()
-    theirs = evaluate_in_gymnasium(Policy(policy), TASK, 16, seed=0).metrics()
-    assert theirs["return_mean"] == pytest.approx(ours["return_mean"], rel=0.3)  # 16 falls of some 20 steps each
+class Linear:
+    """A policy with gains so large that the envs fall in different steps; the same bits for one env and for many."""
+
+    gain_AL = np.random.default_rng(0).normal(0.0, 10.0, (3, 11))
+    gain_AL[:, 0] = 0.0  # the height, which differs least
+
+    def reset(self):
+        pass
+
+    def __call__(self, obs):
+        return (self.gain_AL * obs[..., None, :]).sum(axis=-1)
+
+
+def hopper_episode(seed, limit):
+    """Return, length and whether it terminated, in a plain loop over one env of Gymnasium's."""
+    env, policy = gym.make("Hopper-v5", max_episode_steps=limit), Linear()
+    obs, _ = env.reset(seed=seed)
+    total, length, ended = 0.0, 0, False
+    while not ended:
+        obs, reward, terminated, truncated, _ = env.step(policy(obs))
+        total, length, ended = total + reward, length + 1, terminated or truncated
+    env.close()
+    return total, length, terminated
+
+
+def test_an_evaluation_in_gymnasium_is_that_of_single_envs(monkeypatch):
+    limit = max(hopper_episode(seed, 1000)[1] for seed in range(7, 13)) - 1  # so that one is cut
+    monkeypatch.setattr(gym.spec("Hopper-v5"), "max_episode_steps", limit)
+    evaluation = evaluate_in_gymnasium(Linear(), "ksim/Hopper-v0", 6, seed=7)
+    returns, lengths, terminated = zip(*(hopper_episode(seed, limit) for seed in range(7, 13)), strict=True)
+    assert len(set(lengths)) > 1 and set(terminated) == {False, True}
+    np.testing.assert_array_equal(evaluation.return_E, returns)
+    np.testing.assert_array_equal(evaluation.length_E, lengths)
+    np.testing.assert_array_equal(evaluation.terminated_E, terminated)
+    assert not evaluation.diverged_E.any()
+
+
+def test_our_policies_act_in_gymnasiums_envs(policy):
+    evaluation = evaluate_in_gymnasium(Policy(policy), TASK, 4, seed=0)
+    np.testing.assert_array_equal(evaluation.return_E, evaluation.length_E - 1)  # 1 for each step but the last
+    assert evaluation.terminated_E.all()
 
 
 def test_diverged_episodes_do_not_count_as_returns():

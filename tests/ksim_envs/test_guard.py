@@ -1,11 +1,16 @@
 """Which rows are healthy, and how faults are marked, counted and cut out."""
 
+import math
+from dataclasses import replace
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ksim_envs import guard
+from ksim_envs import guard, make_functional
 from ksim_envs.guard import Fault
+from tests import tiny
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,11 @@ from ksim_envs.guard import Fault
 def test_a_row_is_healthy_while_every_number_is_finite_and_within_bounds(shape, place, value, is_healthy):
     leaf = jnp.zeros(shape).at[place].set(value)
     assert guard.healthy(leaf).tolist() == [True, is_healthy, True]
+
+
+def test_without_a_bound_only_nan_is_unhealthy():
+    leaf = jnp.array([1e12, jnp.inf, -jnp.inf, jnp.nan])
+    assert guard.healthy(leaf, bound=math.inf).tolist() == [True, True, True, False]
 
 
 def test_only_floating_point_leaves_can_be_unhealthy():
@@ -51,6 +61,28 @@ def test_the_counters_count_every_bit_of_every_row():
     after = guard.count(before, jnp.array([Fault.ACTION.mask | Fault.TERM.mask, 0], jnp.uint32))
     assert (after - before).tolist() == [[fault in (Fault.ACTION, Fault.TERM) for fault in Fault], [0] * len(Fault)]
     assert after.dtype == jnp.int32
+
+
+class Closest:
+    """The smallest distance so far: its memory begins as infinite."""
+
+    def init(self, view, ctx):
+        return jnp.float32(jnp.inf)
+
+    def __call__(self, carry, view, ctx):
+        closest = jnp.minimum(carry, jnp.abs(view.qpos[0]))
+        return closest, jnp.where(ctx.step == 2, jnp.inf, closest)
+
+
+def test_a_memory_may_be_infinite():
+    task = replace(tiny.HOPPER_LIKE, metrics={"closest": Closest()}, rewards={"closeness": Closest()}, terminations={})
+    core = make_functional(task, 2, backend="native")
+    state, step = core.reset(core.keys(0)), jax.jit(core.step)
+    assert (state.metrics["closest"] > 0).all()
+    for _ in range(4):
+        state, result = step(state, jnp.zeros((2, 2)))
+        assert not result.info["diverged"].any()
+    assert state.fault_count_EC.sum() == 0
 
 
 def test_keep_rows_takes_the_new_bits_where_it_keeps_and_the_old_ones_elsewhere():

@@ -17,7 +17,7 @@ SOURCES = sorted(path for package in (*PACKAGES, "scripts") for path in (ROOT / 
 LAYERS = (
     ("errors", "program_cache", "runtime", "versions"),
     ("types",),
-    ("guard", "moments", "rows"),
+    ("guard", "keys", "moments", "rows"),
     ("physics", "tasks"),
     ("dlpack", "spaces", "validate", "programs", "core", "building"),
     ("render",),

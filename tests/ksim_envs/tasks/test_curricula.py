@@ -192,6 +192,14 @@ def test_each_env_learns_its_level_from_its_own_episodes(mode):
     assert len(np.unique(level[-1].round(3))) > 2
 
 
+def test_a_measure_that_is_no_number_teaches_nothing():
+    def often_nan(view, ctx):
+        return jnp.where(ctx.field("body_mass")[1] > 1.2, jnp.nan, 1.0)
+
+    level, _, _ = run(Adaptive(quantity=often_nan, up=0.5, down=0.5, num_levels=100, decay=0.5), 60)
+    assert ((level[-1] > 0.01) & (level[-1] < 0.1)).all()
+
+
 def test_the_return_of_an_episode_is_all_of_it():
     """At 1 for each step but the last, which is terminated: a return of 4 or more is an episode of 5 steps or more."""
     level, ends, lengths = run(EpisodeReturn(up=5.5, down=5.5, num_levels=100, decay=0.0), 40)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ksim_envs
-from ksim_envs.core import episode_key
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
+from ksim_envs.keys import episode_key
 from ksim_envs.tasks.evaluation import draw_start
 from ksim_envs.tasks.floors import FlatFloor
 from ksim_envs.tasks.observations import Field
