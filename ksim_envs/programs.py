@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Programs:
-    """Compiled once for all who share a core. They can be neither mapped nor differentiated; the core's functions can.
+    """Compiled once for all who share a core. They can be neither mapped nor differentiated.
 
     A state that goes in is used up.
     """
@@ -29,15 +29,16 @@ class Programs:
         self._core = core = replace(core, backend=core.backend.traced_once())
 
         def step(
-            state: EnvState, action_EA: Array, autoreset: Array, limit: Array, staggered_E: Array
+            state: EnvState, action_EA: Array, autoreset: Array, limit: Array, head_start: tuple[Array, Array]
         ) -> tuple[EnvState, StepResult]:
-            return core.step(state, action_EA, autoreset, core.staggered(state, limit, staggered_E))
+            return core.step(state, action_EA, autoreset, core.time_limits(state, limit, *head_start))
 
         def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
             state = core.reset_rows(state, mask_E, start)
             return state, (state.obs_EL, core.info(state))
 
-        self._no_episodes_E = jax.device_put(np.zeros(core.num_envs, np.int32), core.backend.device)
+        none_E = jax.device_put(np.zeros(core.num_envs, np.int32), core.backend.device)
+        self._no_head_start = none_E, none_E
         # numbers stay on the device: to bring them there takes longer than a step of some tasks
         self._number = functools.lru_cache(lambda value: jax.device_put(np.int32(value), core.backend.device))
         self._step, self._reset = jax.jit(step, donate_argnums=0), jax.jit(reset, donate_argnums=0)
@@ -49,12 +50,12 @@ class Programs:
         autoreset: int = Autoreset.SAME_STEP,
         episode_length: int | None = None,
         *,
-        staggered_E: Array | None = None,
+        head_start: tuple[Array, Array] | None = None,
     ) -> tuple[EnvState, StepResult]:
-        """`Core.step`, with the time limits of episodes up to those of number `staggered_E` staggered."""
+        """`Core.step` with `Core.time_limits`, whose last two arguments `head_start` holds."""
         limit = self._core.task.episode_length if episode_length is None else episode_length
-        staggered_E = self._no_episodes_E if staggered_E is None else staggered_E
-        return self._step(state, action_EA, self._number(autoreset), self._number(limit), staggered_E)
+        head_start = self._no_head_start if head_start is None else head_start
+        return self._step(state, action_EA, self._number(autoreset), self._number(limit), head_start)
 
     def reset(
         self, state: EnvState, mask_E: np.ndarray, start: dict[str, Array] | None = None

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -120,7 +119,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         self.output = output
         self.autoreset_mode = autoreset_mode
         self._state: EnvState | None = None
-        self._staggered_E: Array | None = None  # numbers of the episodes that are staggered
+        self._head_start: tuple[Array, Array] | None = None  # see `Core.time_limits`
         self._lock = threading.RLock()
         self._pid = self._getpid()
 
@@ -166,21 +165,27 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     @property
     def episode_steps(self) -> np.ndarray:
-        """(num_envs,) int32: control steps of the current episodes; a copy.
+        """(num_envs,) int32: control steps of the current episodes as their time limits count them; a copy.
 
-        Setting it moves their time limits, and `episode_length` in `info` counts from there.
+        An env whose first episode is cut by `stagger_first_episodes` begins with some. Setting it moves the limits of
+        the current episodes and nothing else: `episode_length` in `info` counts from their beginning.
 
         Raises:
             InvalidOptionError: set to something else than integers from 0 to less than `episode_length`.
         """
         with self._usable():
-            return np.array(self._reset_state().step_E)
+            state = self._reset_state()
+            length = self.episode_length
+            limit_E = self.core.time_limits(state, length, *self._head_start) if self._head_start else length
+            return np.array(state.step_E + (length - limit_E))
 
     @episode_steps.setter
     def episode_steps(self, value: ArrayLike) -> None:
         with self._usable():
             steps_E = validate.episode_steps(value, self.num_envs, self.episode_length)
-            self._state = replace(self._reset_state(), step_E=jax.device_put(steps_E, self.core.backend.device))
+            state = self._reset_state()
+            ahead_E = jnp.asarray(steps_E) - state.step_E
+            self._head_start = ahead_E, jnp.copy(state.episode_E)  # the next call uses the state up
 
     @property
     def backend(self) -> str:
@@ -237,8 +242,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.programs.reset(state, mask, encoded)
-            if self._staggers:
-                self._staggered_E = self._staggered_after(mask, self._state.episode_E)
+            self._head_start = self._head_start_after(mask, self._state.episode_E)
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
@@ -271,7 +275,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             mode = Autoreset[self.autoreset_mode.name]
             self._state = None  # the call uses it up; should it raise, reset() begins anew
             self._state, result = self.core.programs.step(
-                state, action_EA, mode, self.episode_length, staggered_E=self._staggered_E
+                state, action_EA, mode, self.episode_length, head_start=self._head_start
             )
             return self._delivered(result)
 
@@ -379,11 +383,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             return jax.device_put(self.core.unreset_state(key_E), self.core.backend.device)
         return self.core.reseeded(self._state, key_E, mask)
 
-    def _staggered_after(self, mask: np.ndarray, episode_E: Array) -> Array:
-        """(E,) the last staggered episode of each row: the one that a reset of all begins; none where one is alone."""
-        if self._staggered_E is None or mask.all():
-            return jnp.copy(episode_E)  # the state is used up by the next call
-        return jnp.where(mask, 0, self._staggered_E)
+    def _head_start_after(self, mask: np.ndarray, episode_E: Array) -> tuple[Array, Array] | None:
+        """The head starts after a reset: staggered ones where it is of all, none in envs that are reset alone."""
+        if not mask.all():
+            return self._head_start and (self._head_start[0], jnp.where(mask, 0, self._head_start[1]))
+        staggered_E = jax.device_put(self.core.staggered(self.episode_length), self.core.backend.device)
+        return (staggered_E, jnp.copy(episode_E)) if self._staggers else None
 
     def _entropy(self) -> int:
         return int(self.np_random.integers(2**63))

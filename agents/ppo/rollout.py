@@ -85,6 +85,7 @@ def collect(
     Returns:
         The actors after these steps, and the trajectory.
     """
+    whole = core.task.episode_length
 
     def step(actors: Actors, key: Array) -> tuple[Actors, Trajectory]:
         state, is_start_E = actors.env_state, actors.is_start_E
@@ -95,8 +96,8 @@ def collect(
         critic_EL_t_plus_1, value_E1 = jax.vmap(model.critic)(critic_EL, seen_EL)
         policy = model.distribution(mean_EA)
         sample_EA = policy.sample(key)
-        limit_E = core.staggered(state, core.task.episode_length) if stagger_first_episodes else None
         action_EA = in_control_units(policy.action(sample_EA), *core.action_bounds)
+        limit_E = core.time_limits(state, whole, core.staggered(whole)) if stagger_first_episodes else whole
         next_state, result = core.step(state, action_EA, episode_length=limit_E)
         is_valid_E = ~result.final_info["diverged"]
 

@@ -86,7 +86,7 @@ class RslRlVecEnv(VecEnv):
 
     @property
     def episode_length_buf(self) -> torch.Tensor:
-        """(num_envs,) int64: steps of the current episodes; a copy. To move their time limits, assign to the whole."""
+        """(num_envs,) int64: the env's `episode_steps`; a copy. To move time limits, assign to the whole."""
         return torch.as_tensor(self.env.episode_steps, dtype=torch.long, device=self.device)
 
     @episode_length_buf.setter

@@ -56,11 +56,12 @@ def record(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: boo
     everyone = np.arange(core.num_envs)
     start, steps = _positions(core, state, everyone), []
     before: dict[str, np.ndarray] = {}
-    staggered_E = jnp.ones(core.num_envs, jnp.int32) if staggers else None
+    ones_E = jnp.ones(core.num_envs, jnp.int32)
+    head_start = (jnp.asarray(core.staggered(core.task.episode_length)), ones_E) if staggers else None
     for action in actions:
         action_EA = jnp.clip(jnp.asarray(action), *core.action_bounds)
         controls, fields = jax.device_get(engine_inputs(state, action_EA))
-        state, result = core.programs.step(state, action_EA, staggered_E=staggered_E)
+        state, result = core.programs.step(state, action_EA, head_start=head_start)
         ended = np.flatnonzero(result.ended_E)
         steps.append(
             Step(

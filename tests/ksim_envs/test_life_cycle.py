@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from ksim_envs.building import make_core
 from ksim_envs.errors import ClosedEnvError, ForkedProcessError, InvalidConfigError, KsimError
 from ksim_envs.guard import Fault
 from ksim_envs.physics.native import NativeBackend
@@ -328,6 +329,39 @@ def test_a_new_episode_length_holds_from_the_next_step_on(make):
     env.step(ACTION)
     env.episode_length = 3
     assert [env.step(ACTION)[3].all() for _ in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize("mode", ["same_step", "next_step", "disabled"])
+def test_episode_steps_move_time_limits_and_nothing_else(make_env, mode):
+    still = replace(tiny.HOPPER_LIKE, terminations={})
+    env = make_env(still, NUM_ENVS, backend="native", episode_length=8, autoreset_mode=mode)
+    env.reset(seed=0)
+    env.step(ACTION)
+    env.episode_steps = [0, 3, 6, 7]
+    assert env.episode_steps.tolist() == [0, 3, 6, 7]
+    *_, truncated, info = env.step(ACTION)
+    assert truncated.tolist() == [False, False, False, True]
+    assert env.episode_steps.tolist() == [1, 4, 7, 0 if mode == "same_step" else 8]
+    assert (info["final_info"] if mode == "same_step" else info)["episode_length"].tolist() == [2] * NUM_ENVS
+    env.reset(seed=0)
+    assert env.episode_steps.tolist() == [0] * NUM_ENVS
+    assert [env.step(ACTION)[3].any() for _ in range(8)] == [False] * 7 + [True]
+
+
+def test_episodes_that_are_staggered_begin_with_some_steps(make_env):
+    env = make_env(tiny.HOPPER_LIKE, NUM_ENVS, backend="native", episode_length=8, stagger_first_episodes=True)
+    env.reset(seed=0)
+    assert env.episode_steps.tolist() == [6, 4, 2, 0]
+
+
+def test_an_edited_model_file_makes_another_core(tmp_path):
+    path = tmp_path / "robot.xml"
+    path.write_text(tiny.BALL_ON_STICK)
+    task = replace(tiny.HOPPER_LIKE, model=str(path))
+    core = make_core(task, 2, backend="native")
+    assert make_core(task, 2, backend="native") is core
+    path.write_text(tiny.BALL_ON_STICK.replace('mass="1"', 'mass="3"'))
+    assert make_core(task, 2, backend="native").backend.model.body("cart").mass == 3
 
 
 def test_a_row_that_is_reset_alone_is_not_staggered_again(make_env):
