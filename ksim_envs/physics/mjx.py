@@ -24,9 +24,9 @@ from ksim_envs.errors import InvalidConfigError
 from ksim_envs.guard import Fault
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
 from ksim_envs.physics.mjx_contacts import contacts_as_in_c, were_dropped
-from ksim_envs.physics.model import MAX_CONTACT_POINTS, MAX_GEOM_PAIRS, mjx_limit
+from ksim_envs.physics.model import MAX_CONTACT_POINTS, MAX_GEOM_PAIRS, fingerprint, mjx_limit
 from ksim_envs.physics.model_fields import DERIVED, derived_constants, needs_derived_constants
-from ksim_envs.physics.traced import TracedOnce, fingerprint
+from ksim_envs.physics.traced import TracedOnce
 from ksim_envs.runtime import quiet_import
 from ksim_envs.types import Device, PhysicsState, Push, View
 

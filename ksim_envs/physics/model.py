@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -97,6 +99,13 @@ def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:
         objtype=mujoco.mjtObj.mjOBJ_SITE,
         objname=site.name,
     )
+
+
+def fingerprint(model: mujoco.MjModel, *settings: Any) -> str:
+    """A digest of all numbers of a model, and of settings."""
+    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return hashlib.sha256(content.tobytes() + repr(settings).encode()).hexdigest()
 
 
 def mjx_limit(model: mujoco.MjModel, name: str) -> int:

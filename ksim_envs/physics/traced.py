@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import mujoco
-import numpy as np
 from jax import export
 
 from ksim_envs import guard, program_cache, runtime, types
@@ -81,13 +80,6 @@ class TracedOnce:
         program = export.export(self._function, platforms=[self._platform])(*shapes)
         _store(name, program)
         return program
-
-
-def fingerprint(model: mujoco.MjModel, *settings: Any) -> str:
-    """A digest of a model and settings."""
-    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
-    mujoco.mj_saveModel(model, None, content)
-    return _sha256(content.tobytes() + repr(settings).encode()).hex()
 
 
 def _path(name: str) -> Path | None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ksim_envs import physics, program_cache
-from ksim_envs.physics.traced import TracedOnce, fingerprint
+from ksim_envs.physics import fingerprint
+from ksim_envs.physics.traced import TracedOnce
 
 ROLLOUT = """
 import sys
