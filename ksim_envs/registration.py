@@ -191,7 +191,11 @@ def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: An
         num_envs = 1 if num_envs is None else num_envs
     caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     limit = caller.f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
-    if num_envs is not None and limit not in (None, -1):
+    if limit is None:
+        limit = getattr(caller.f_locals.get("env_spec"), "max_episode_steps", None)  # of an env that is made anew
+    if num_envs is None and limit not in (None, -1):
+        keywords.setdefault("episode_length", limit)  # or a longer one would be ours all the same
+    elif limit not in (None, -1):
         raise InvalidConfigError(
             f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in "
             f"Gymnasium's TimeLimit, which is made for a single env. Pass episode_length={limit} instead."
@@ -254,7 +258,7 @@ def _check_keywords(made: type, keywords: Mapping[str, Any], batch: type | None 
                 f"{name}= is for a batch of envs; pass num_envs= too (to SB3's make_vec_env, in vec_env_kwargs)."
             )
         if name not in known:
-            raise unknown_keyword(made.__name__, name, known)
+            raise unknown_keyword(made.__name__, name, [*known, "num_envs"])
 
 
 def _keywords(made: type) -> list[str]:

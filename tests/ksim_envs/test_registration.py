@@ -1,11 +1,13 @@
-"""Every id can be made in every way that Gymnasium knows, and users' tasks like our own."""
+"""Every id can be made in every way that Gymnasium knows, users' tasks like our own, and means the same as ever."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -19,6 +21,7 @@ from ksim_envs.single_env import KsimEnv
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 from tests.bits import assert_same_bits
+from tests.ksim_envs.golden import PATH, TOLERANCE, trajectory
 
 SIZES = {
     "ksim/Humanoid-v0": (348, 17, 1000),
@@ -130,22 +133,40 @@ def test_sync_vectorization_gives_the_rows_of_a_batch_with_these_seeds(make_env)
 
 BEYOND_1 = pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space:UserWarning")
 """Gymnasium says so of its own task, too: our actions have the same bounds, which are +-2 or +-3."""
-
-
-@pytest.mark.parametrize(
-    "id",
-    [pytest.param(id, marks=BEYOND_1 if id in ("ksim/Pusher-v0", SMALL) else ()) for id in SIZES],
+NOT_1 = pytest.mark.filterwarnings(
+    "ignore:We recommend you to use a symmetric and normalized Box action space:UserWarning"
 )
+"""SB3 says so of bounds of +-0.4 as well."""
+
+
+def ids_with(mark, *marked):
+    """All ids, these ones with the mark."""
+    return [pytest.param(id, marks=mark if id in marked else ()) for id in registration.BUILT_IN]
+
+
+@pytest.mark.parametrize("id", ids_with(BEYOND_1, "ksim/Pusher-v0", SMALL))
 def test_gymnasiums_check_env_finds_nothing(make_env, id):
-    make_env(id, num_envs=1)  # keeps the compiled core for the tests that follow
-    check_env(gym.make(id), skip_render_check=True)
+    make_env(id, num_envs=1, backend="native")  # keeps the compiled core for the tests that follow
+    check_env(gym.make(id, backend="native"), skip_render_check=True)
 
 
-@pytest.mark.parametrize("id", ["ksim/Hopper-v0", "ksim/HalfCheetah-v0"])
+@pytest.mark.parametrize("id", ids_with(NOT_1, "ksim/Humanoid-v0", "ksim/HumanoidStandup-v0", "ksim/Pusher-v0", SMALL))
 def test_stable_baselines3s_check_env_finds_nothing(make_env, id):
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
-    make_env(id, num_envs=1)
-    checker.check_env(gym.make(id), warn=True, skip_render_check=True)
+    make_env(id, num_envs=1, backend="native")
+    checker.check_env(gym.make(id, backend="native"), warn=True, skip_render_check=True)
+
+
+@pytest.mark.parametrize("id", registration.BUILT_IN)
+def test_an_id_stands_for_the_same_trajectory_as_ever(make_env, id):
+    """Where a change is meant, `python -m tests.ksim_envs.golden` writes the numbers anew."""
+    golden = json.loads(PATH.read_text())
+    if golden["mujoco"] != mujoco.__version__:
+        pytest.skip(f"the numbers are those of MuJoCo {golden['mujoco']}")
+    found = trajectory(make_env(id, num_envs=1, backend="native"))
+    assert found.keys() == golden[id].keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, golden[id][name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
 
 
 # The time limit
@@ -169,6 +190,16 @@ def test_max_episode_steps_of_a_single_env_is_gymnasiums_time_limit(make_env):
     assert isinstance(env, TimeLimit)
     env.reset(seed=0)
     assert [env.step(np.zeros(1))[3] for _ in range(3)] == [False, False, True]
+
+
+def test_max_episode_steps_of_a_single_env_can_be_more_than_the_tasks(make_env):
+    make_env(SMALL, num_envs=1)
+    limit = ksim_envs.get_task(SMALL).episode_length + 5
+    env = gym.make(SMALL, max_episode_steps=limit)
+    for made in (env, gym.make(env.spec)):
+        assert made.unwrapped.episode_length == limit
+    assert gym.make(SMALL, max_episode_steps=-1).unwrapped.episode_length == limit - 5
+    assert gym.make(SMALL, max_episode_steps=9, episode_length=4).unwrapped.episode_length == 4
 
 
 @pytest.mark.parametrize("name", ["max_episode_steps", "episode_length"])
@@ -207,6 +238,13 @@ def test_an_unknown_keyword_is_refused_with_the_near_miss(make):
         match="KsimVectorEnv got an unexpected keyword argument 'autoreset_mod'. Did you mean 'autoreset_mode'",
     ):
         make(SMALL, num_envs=2, autoreset_mod="same_step")
+
+
+@pytest.mark.parametrize("wrong", ["num_env", "n_envs"])
+@pytest.mark.parametrize("make", [ksim_envs.make, gym.make])
+def test_the_number_of_envs_is_a_near_miss_too(make, wrong):
+    with pytest.raises(UnknownNameError, match="Did you mean 'num_envs'"):
+        make(SMALL, **{wrong: 2})
 
 
 def test_keywords_reach_the_env_and_its_spec():
