@@ -1,9 +1,10 @@
-"""Can a killed process lose a checkpoint? Kill many while they save, each at a random moment, and look at what is left.
+"""Can a killed process lose a checkpoint? Kill many while they save, each at a random moment, and see what is left.
 
     python -m scripts.stress_checkpoints --kills 200
 
 After each kill all that is listed has to load as it was saved, the newest has to be the last one that the process spoke
-of or the one after it, and cleaning has to leave nothing else.
+of or the one after it, and cleaning has to leave nothing else. A process that ends by itself or saves nothing is a
+failure, and so are kills of which none comes in the midst of a save.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import select
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,17 @@ from agents.checkpoint import Checkpoints
 
 SHAPES = ((256, 1024), (1024, 64), (17,), (0, 3))
 KEEP_LAST = 3
+LIMIT = 60.0
+"""s for the first save of a process."""
 
 
 def main() -> int:
-    """Kill the processes, say what they left, and return 1 if anything was wrong."""
+    """Kill the processes and say what they left; an AssertionError says what was wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--longest", type=float, default=0.2, help="s that a process lives at most")
+    parser.add_argument(
+        "--longest", type=float, default=0.2, help="s that a process lives at most after its first save"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     # Forking is safe here: no JAX backend has started, and none does, because all arrays are NumPy's.
@@ -40,33 +47,38 @@ def main() -> int:
     warnings.filterwarnings("error", module="agents")
     chance = random.Random(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="stress_checkpoints_"))
-    step = num_leftovers = 0
+    step = num_cut = 0
     try:
         for _ in range(args.kills):
             acknowledged = kill_a_saver(folder, step, chance.uniform(0.0, args.longest))
             step = newest_after_check(folder, acknowledged)
-            num_leftovers += Checkpoints(folder).clean()
+            num_cut += Checkpoints(folder).clean() > 0
             names = [path.name for path in folder.iterdir() if not path.name.startswith("step_")]
             assert not names, f"cleaning left {names}"
     finally:
         shutil.rmtree(folder)
-    print(f"{args.kills} kills, {step} checkpoints, {num_leftovers} leftovers cleaned: nothing lost")
+    assert num_cut, f"none of {args.kills} kills came in the midst of a save; take more --kills"
+    print(f"{args.kills} kills, {num_cut} of them in the midst of a save, {step} checkpoints: nothing lost")
     return 0
 
 
 def kill_a_saver(folder: Path, step: int, delay: float) -> int:
-    """Starts a process that saves one step after the other, kills it after `delay` s, and returns its last word."""
+    """Starts a process that saves step after step, kills it `delay` s after its first, and returns its last word."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         save_forever(folder, step, writer)
+    os.close(writer)
+    select.select([reader], [], [], LIMIT)  # its first word, or its end
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(writer)
+    _, ended = os.waitpid(child, 0)
     with open(reader, "rb") as file:
         said = file.read()
-    return int.from_bytes(said[-8:], "little") if said else step
+    status = os.waitstatus_to_exitcode(ended)
+    assert status == -signal.SIGKILL, f"the process ended by itself, with status {status}"
+    assert said, f"the process saved nothing in {LIMIT} s"
+    return int.from_bytes(said[-8:], "little")
 
 
 def save_forever(folder: Path, step: int, writer: int) -> None:
@@ -77,6 +89,8 @@ def save_forever(folder: Path, step: int, writer: int) -> None:
             step += 1
             checkpoints.save(step, tree(step), {"step": step}, score=float(-step))
             os.write(writer, step.to_bytes(8, "little"))
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(1)  # an error must not continue as a second main()
 
