@@ -81,13 +81,12 @@ def write_csv(run_dir: Path, path: Path) -> Path:
     Raises:
         RunFolderError: the folder holds no log.
     """
+    rows = [row for row in logger.read(run_dir) if row["kind"] == "eval"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        for row in logger.read(run_dir):
-            if row["kind"] == "eval":
-                writer.writerow(row)
+        writer.writerows(rows)
     return path
 
 

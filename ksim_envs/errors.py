@@ -26,7 +26,7 @@ class InvalidOptionError(KsimError, ValueError):
 
 
 class InvalidConfigError(KsimError, ValueError):
-    """A constructor argument or a task is not valid; raised before anything is built."""
+    """An argument, a setting or a task is not valid; raised before anything is built or changed."""
 
 
 class UnknownNameError(KsimError, ValueError):

@@ -110,8 +110,6 @@ def _users_folder() -> Path:
         return Path(xdg)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     return Path.home() / ".cache"
 
 

@@ -194,7 +194,7 @@ class _Run:
         """Evaluate the policy of each seed: the means over the seeds, and where there are several each one's return."""
         self._evaluations = [self._evaluator(policy) for policy in self.trainer.policies(self.state)]
         rows = [evaluation.metrics() for evaluation in self._evaluations]
-        by_seed = {f"return_mean_of_seed_{seed}": row["return_mean"] for seed, row in enumerate(rows)}
+        by_seed = {f"return_mean_of_seed_{self.config.seed + i}": row["return_mean"] for i, row in enumerate(rows)}
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | (by_seed if rows[1:] else {})
 
     def save(self, logger: Logger | None = None) -> None:

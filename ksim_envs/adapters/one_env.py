@@ -1,8 +1,7 @@
 """One env as pure functions, of which `jax.vmap` makes those of a batch.
 
 To map what steps one env would call the engine once for each env, and reset all of them where one ended. So the mapped
-functions are replaced by a batch's own, which do neither. (Reverse-mode differentiation cannot go through the
-replacement; it can through `make_functional`.)
+functions are replaced by a batch's own, which do neither.
 """
 
 from __future__ import annotations

@@ -91,7 +91,10 @@ class OffscreenRenderer:
         if self._contexts is None:
             raise RenderError("the renderer is closed; make a new one to draw more frames.")
         if threading.get_ident() != self._thread:
-            raise RenderError("another thread made this renderer, and GL contexts cannot move; make one in each.")
+            raise RenderError(
+                "another thread made this renderer, and GL contexts cannot move; make one in each, or render "
+                "an env only in the thread that drew its first frame."
+            )
         gl, context = self._contexts
         self._place(qpos)
         self._follow()

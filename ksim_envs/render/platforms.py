@@ -3,7 +3,7 @@
 import os
 import sys
 
-PLATFORMS = {"darwin": ("cgl", "glfw"), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa", "glfw"))
+PLATFORMS = ("cgl", "glfw") if sys.platform == "darwin" else ("egl", "osmesa", "glfw")
 """Those of this operating system, in the order of preference."""
 REMEDIES = {
     "egl": "install a GPU driver with EGL, or Mesa's: apt-get install libegl1 libgl1",
@@ -12,7 +12,7 @@ REMEDIES = {
     "cgl": "start it in a session that has a screen",
 }
 _ANY = ("enable", "enabled", "on", "true", "1")
-_ALIASES = {"glx": "glfw", "wgl": "glfw"}
+_ALIASES = {"glx": "glfw"}
 
 
 def requested() -> str:

@@ -175,7 +175,7 @@ class MassCenterVelocity:
     def __call__(self, view: View, ctx: Context) -> Float[Array, ""]:
         """A scalar."""
         mass = ctx.field("body_mass")
-        return mass @ element(view.xipos_change.T, self.axis) / mass.sum() / ctx.dt
+        return jnp.dot(mass, element(view.xipos_change.T, self.axis), precision="highest") / mass.sum() / ctx.dt
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class Alignment:
         """One for each body."""
         quat = view.xquat[ctx.model.bodies(self.bodies)]
         axis = jnp.broadcast_to(_unit("axis", self.axis), (len(quat), 3))
-        return jnp.clip(rotate(quat, axis) @ _unit("direction", self.direction), -1.0, 1.0)
+        return jnp.clip(jnp.dot(rotate(quat, axis), _unit("direction", self.direction), precision="highest"), -1.0, 1.0)
 
 
 def _unit(what: str, vector: tuple[float, float, float]) -> Float[Array, "3"]:

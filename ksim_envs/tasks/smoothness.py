@@ -86,9 +86,10 @@ def _largest_force(model: Model, chosen: np.ndarray) -> np.ndarray:
     largest = np.minimum(largest, np.where(is_limited, of_force, np.inf))[chosen]
     has_none = ~(np.isfinite(largest) & (largest > 0))
     if has_none.any():
+        index = chosen[has_none][0]
+        shown = repr(model.names("actuator")[index] or int(index))
         raise InvalidConfigError(
-            f"Actuator {chosen[has_none][0]} has no largest force; give it a forcerange, or take "
-            "Field('actuator_force') in N or N m."
+            f"Actuator {shown} has no largest force; give it a forcerange, or take Field('actuator_force') in N or N m."
         )
     return largest
 

@@ -157,7 +157,7 @@ class DirectionError(Combination):
             if vector.shape != (2,):
                 raise InvalidConfigError(f"DirectionError is given a vector of shape {vector.shape}; it must be (2,).")
         cross = target[0] * velocity[1] - target[1] * velocity[0]
-        return jnp.abs(jnp.arctan2(cross, velocity @ target))
+        return jnp.abs(jnp.arctan2(cross, jnp.dot(velocity, target, precision="highest")))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import tyro
 from rsl_rl.runners import OnPolicyRunner
 
@@ -35,6 +36,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Train; the model and TensorBoard's events are in `log_dir`."""
+    torch.manual_seed(args.seed)
     env = RslRlVecEnv(ksim_envs.make(args.env_id, args.num_envs), seed=args.seed, privileged=args.privileged)
     runner = OnPolicyRunner(env, config(args), log_dir=args.log_dir, device=str(env.device))
     runner.learn(args.total_timesteps // (args.num_envs * args.num_steps), init_at_random_ep_len=True)
@@ -46,7 +48,6 @@ def config(args: Args) -> dict[str, Any]:
     """What rsl_rl 5 asks for."""
     network = {"class_name": "MLPModel", "hidden_dims": [128, 128], "activation": "elu", "obs_normalization": True}
     return {
-        "seed": args.seed,
         "num_steps_per_env": args.num_steps,
         "save_interval": 100,
         "obs_groups": {"actor": ["policy"], "critic": ["critic" if args.privileged else "policy"]},

@@ -63,7 +63,15 @@ def test_the_time_limit_is_a_parameter_and_old_keys_and_the_five_values_work():
     assert env.default_params.max_steps_in_episode == 12
     keys = jax.random.split(jax.random.PRNGKey(0), NUM_ENVS)
     *_, (_, _, done, info) = rollout(env, keys, EnvParams(max_steps_in_episode=3))
-    assert done[2::3].all() and (info["episode_length"] <= 3).all()
+    assert done[2::3].all() and not done.all() and (info["episode_length"] <= 3).all()
+
+
+def test_the_five_values_are_the_six_with_both_ends_in_one():
+    keys, params = jax.random.split(jax.random.key(0), NUM_ENVS), EnvParams(max_steps_in_episode=30)
+    *_, (_, _, done, _) = rollout(GymnaxEnv(TASK, backend="native", legacy=True), keys, params)
+    *_, (_, _, terminated, truncated, _) = rollout(GymnaxEnv(TASK, backend="native"), keys, params)
+    np.testing.assert_array_equal(done, terminated | truncated)
+    assert terminated.any() and not done.all()
 
 
 def test_gymnaxs_own_wrapper_counts_the_episodes_that_ours_reports():

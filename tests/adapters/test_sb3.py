@@ -224,26 +224,40 @@ def test_make_vec_env_refuses_what_a_batch_would_drop(keywords, words, tmp_path,
 # The libraries
 
 
+def weights(model):
+    """All that SB3 or SBX trains, as it is now."""
+    if hasattr(model.policy, "actor_state"):
+        return jax.tree.leaves((model.policy.actor_state.params, model.policy.vf_state.params))
+    return [leaf.detach().numpy().copy() for leaf in model.policy.parameters()]
+
+
+def assert_it_learned(model, before):
+    """Every weight array has changed, none has left the numbers, and episodes have ended in both ways."""
+    lengths = [episode["l"] for episode in model.ep_info_buffer]
+    assert max(lengths) == LENGTH and min(lengths) < LENGTH
+    for old, new in zip(before, weights(model), strict=True):
+        assert np.isfinite(new).all() and (new != old).any()
+
+
 @pytest.mark.parametrize("algorithm", [PPO, A2C, SAC])
 def test_sb3_trains_through_terminations_and_truncations(algorithm):
     settings = {PPO: {"n_steps": 32, "batch_size": 64}, A2C: {"n_steps": 16}, SAC: {"learning_starts": 64}}[algorithm]
     model = algorithm(
         "MlpPolicy", KsimVecEnv(make()), seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **settings
     )
+    before = weights(model)
     model.learn(1024)
-    lengths = [episode["l"] for episode in model.ep_info_buffer]
-    assert max(lengths) == LENGTH and min(lengths) < LENGTH
-    assert all(np.isfinite(leaf.detach().numpy()).all() for leaf in model.policy.parameters())
+    assert_it_learned(model, before)
 
 
 @pytest.mark.filterwarnings("ignore:jax.core:DeprecationWarning")  # of TensorFlow Probability, which SBX imports
-def test_sbx_trains():
+def test_sbx_trains_through_terminations_and_truncations():
     from sbx import PPO as SBXPPO
 
     model = SBXPPO("MlpPolicy", KsimVecEnv(make()), seed=0, n_steps=32, batch_size=64, policy_kwargs={"net_arch": [16]})
+    before = weights(model)
     model.learn(1024)
-    assert max(episode["l"] for episode in model.ep_info_buffer) == LENGTH
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.policy.actor_state.params))
+    assert_it_learned(model, before)
 
 
 def test_sb3s_own_wrappers_and_evaluation_work():

@@ -38,6 +38,20 @@ def test_steps_equal_those_of_the_vector_env_in_the_frameworks_own_arrays(envs, 
 
 
 @pytest.mark.parametrize("framework", ARRAYS)
+def test_a_row_whose_physics_diverges_is_a_truncation_and_no_termination_and_goes_on(envs, framework):
+    env = wrap_env(envs, framework, seed=0)
+    env.reset()
+    mask, still = np.arange(NUM_ENVS) == 2, ARRAYS[framework][0](np.zeros((NUM_ENVS, 3), np.float32))
+    envs.reset(options={"reset_mask": mask, "qvel": np.full(6, 1e9)})
+    obs, reward, terminated, truncated, info = env.step(still)
+    for leaf, wanted in ((truncated, mask), (info["diverged"], mask), (terminated, np.zeros(NUM_ENVS, bool))):
+        np.testing.assert_array_equal(np.ravel(leaf), wanted)
+    assert reward[2, 0] == 0 and np.isfinite(np.asarray(obs)).all()
+    _, _, terminated, truncated, _ = env.step(still)
+    assert not terminated.any() and not truncated.any()
+
+
+@pytest.mark.parametrize("framework", ARRAYS)
 def test_a_fall_in_the_step_of_the_time_limit_is_no_truncation(framework):
     length, row = first_fall(3)
     env = wrap_env(make(episode_length=length), framework, seed=3)
@@ -77,12 +91,41 @@ def test_skrls_own_wrapper_renders_through_call(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("framework", ARRAYS)
-def test_skrl_trains_through_terminations_and_truncations(envs, framework, tmp_path):
-    train(framework, wrap_env(envs, framework), tmp_path)
+def test_skrl_trains_through_terminations_and_truncations(envs, framework, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    envs.episode_length = 20  # so that some come to it before they fall
+    env = wrap_env(envs, framework, seed=0)
+    nets, trainer = training(framework, env, tmp_path)
+    step, num_ended, before = env.step, np.zeros(2, int), {}
+
+    def watched(actions):
+        if num_ended.any():  # torch's weights are there when they have been used
+            before.setdefault("all", parameters(nets))
+        result = step(actions)
+        num_ended[:] += [int(flags.sum()) for flags in result[2:4]]
+        return result
+
+    monkeypatch.setattr(env, "step", watched)
+    trainer.train()
+    assert num_ended.all()
+    for role, leaves in parameters(nets).items():
+        assert all(np.isfinite(leaf).all() for leaf in leaves)
+        assert all((one != other).any() for one, other in zip(before["all"][role], leaves, strict=True)), role
 
 
-def train(framework, env, folder):
-    """Two updates of skrl's PPO with its instantiated models."""
+def parameters(models):
+    """Copies of the weights by role."""
+
+    def leaves(model):
+        if isinstance(model, torch.nn.Module):
+            return [leaf.detach().numpy() for leaf in model.parameters()]
+        return jax.tree.leaves(model.state_dict.params)
+
+    return {role: [np.array(leaf) for leaf in leaves(model)] for role, model in models.items()}
+
+
+def training(framework, env, folder):
+    """Five updates of skrl's PPO with its instantiated models, not yet begun."""
     from importlib import import_module
 
     models = import_module(f"skrl.utils.model_instantiators.{framework}")
@@ -93,19 +136,20 @@ def train(framework, env, folder):
     network = [{"name": "net", "input": "OBSERVATIONS", "layers": [16], "activations": "elu"}]
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space, "device": env.device}
     nets = {
-        "policy": models.gaussian_model(**spaces, network=network, output="ACTIONS"),
+        "policy": models.gaussian_model(**spaces, network=network, output="ACTIONS", initial_log_std=-0.5),
         "value": models.deterministic_model(**spaces, network=network, output="ONE"),
     }
     for role, net in nets.items() if framework == "jax" else ():
         net.init_state_dict(role=role)
-    config = ppo.PPO_CFG(rollouts=24, learning_epochs=2, mini_batches=2, experiment={"directory": str(folder)})
+    config = ppo.PPO_CFG(
+        rollouts=24, learning_epochs=2, mini_batches=2, experiment={"directory": str(folder), "write_interval": 0}
+    )
     agent = ppo.PPO(models=nets, memory=memory, cfg=config, **spaces)
-    trainer = import_module(f"skrl.trainers.{framework}").SequentialTrainer(
-        cfg={"timesteps": 48, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False},
+    return nets, import_module(f"skrl.trainers.{framework}").SequentialTrainer(
+        cfg={"timesteps": 5 * 24, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False},
         env=env,
         agents=agent,
     )
-    trainer.train()
 
 
 def test_an_unknown_framework_or_metric_is_refused(envs):

@@ -6,6 +6,7 @@ A wrapped env and a bare twin get the same seed and the same actions; each wrapp
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import vector as wrappers
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from ksim_envs.errors import RenderError
 from ksim_envs.vector_env import KsimVectorEnv
@@ -256,9 +258,21 @@ def test_record_video_writes_a_film_of_what_render_shows(
     wrapper = wrappers.RecordVideo(env, str(tmp_path / "films"), step_trigger=lambda step: step == 0, video_length=5)
     wrapper.reset(seed=0)
     for _ in range(8):
-        wrapper.step(env.action_space.sample())
+        wrapper.step(np.full(env.action_space.shape, (0.0, 1.0), np.float32))  # turns the poles
     wrapper.close()
-    assert [path.suffix for path in (tmp_path / "films").iterdir()] == [".mp4"]
+    [film] = (tmp_path / "films").iterdir()
+    assert film.suffix == ".mp4"
+    frames_TL = pixels_of(film).reshape(-1, 2 * 64 * 48 * 3).astype(int)
+    assert len(frames_TL) >= 5
+    assert frames_TL.mean(axis=1).min() > 5 and frames_TL.std(axis=1).min() > 1, "black, or of one color"
+    assert np.abs(frames_TL[-1] - frames_TL[0]).max() > 10, "nothing moves"
+
+
+def pixels_of(film: Path) -> np.ndarray:
+    """The film's pixels, one frame after the other."""
+    decoded = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", str(film), *decoded]
+    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
 
 
 # Gymnasium's converters

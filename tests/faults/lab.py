@@ -21,7 +21,7 @@ from tests import tiny
 from tests.bits import host
 
 VALUES = {"nan": np.nan, "inf": np.inf, "huge": 1e12}
-STATES = ("qpos", "qvel", "qacc_warmstart")
+STATES = ("qpos", "qvel", "act", "qacc_warmstart")
 PLACES = (
     "nowhere",
     *STATES,
@@ -33,13 +33,17 @@ PLACES = (
     "reward",
     "observation",
     "metric",
+    "command",
 )
 FAULTS = [(place, value) for place in PLACES[1:] for value in VALUES]
 
 FIRST, GAP, AFTERWARDS = 4, 4, 200
 """The first fault's step, the steps from one to the next, and those after the last."""
-MODEL = tiny.BALL_ON_STICK.replace("</worldbody>", '<site name="tap"/></worldbody>')
-"""The tap: x of this site, which nothing depends on, tells a row's terms which fault to make."""
+MODEL = tiny.BALL_ON_STICK.replace("</worldbody>", '<site name="tap"/></worldbody>').replace(
+    '<motor name="turn"', '<general dyntype="filter" dynprm="0.02" name="turn"'
+)
+"""The tap: x of this site, which nothing depends on, tells a row's terms which fault to make. One motor has
+an activation."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ TAPPED = replace(
     observations={**tiny.RANDOMIZED.observations, "tap": Tap("observation")},
     rewards={**tiny.RANDOMIZED.rewards, "tap_reward": Tap("reward")},
     metrics={**tiny.RANDOMIZED.metrics, "tap_metric": Tap("metric")},
+    commands={"tap_command": Tap("command")},
     events={"tap": TappedPush()},
     randomizers={**tiny.RANDOMIZED.randomizers, "tap": Unchanged("site_pos")},
 )
@@ -181,7 +186,7 @@ def _put(array: Array, index: tuple[int, ...], code_E: Array, place: str) -> Arr
 
 
 def _spoil_state(backend: Backend, integration: dict[str, Array], code_E: Array, name: str) -> dict[str, Array]:
-    """The integration state with the bad value in the first element of `qpos`, `qvel` or `qacc_warmstart`."""
+    """The integration state with the bad value in the first element of one of `STATES`."""
     if name in integration:
         return {**integration, name: _put(integration[name], (0,), code_E, name)}
     bits = integration["state"]
@@ -194,6 +199,6 @@ def _spoil_state(backend: Backend, integration: dict[str, Array], code_E: Array,
 
 def _first_column(model: mujoco.MjModel, name: str) -> int:
     """Where a component begins in MuJoCo's state vector: behind those with a lower bit."""
-    component = {"qpos": "QPOS", "qvel": "QVEL", "qacc_warmstart": "WARMSTART"}[name]
+    component = {"qpos": "QPOS", "qvel": "QVEL", "act": "ACT", "qacc_warmstart": "WARMSTART"}[name]
     bit: Any = getattr(mujoco.mjtState, f"mjSTATE_{component}")
     return mujoco.mj_stateSize(model, bit.value - 1)

@@ -23,6 +23,7 @@ CLIPPED = ("action", "huge")
 REASONS = {
     "qpos": Fault.INPUT,
     "qvel": Fault.INPUT,
+    "act": Fault.INPUT,
     "qacc_warmstart": Fault.INPUT,
     "action": Fault.ACTION,
     "kick": Fault.INPUT,
@@ -32,6 +33,7 @@ REASONS = {
     "reward": Fault.TERM,
     "observation": Fault.TERM,
     "metric": Fault.TERM,
+    "command": Fault.TERM,
 }
 REPORTED = [fault for fault in FAULTS if fault != CLIPPED]
 EXPECTED_COUNTS = np.bincount([REASONS[place] for place, _ in REPORTED], minlength=len(Fault))
@@ -88,7 +90,7 @@ def test_a_fault_is_reported_in_its_step_with_reward_zero_and_the_last_finite_ob
     assert result.reward_E[t, ROW] == 0
     assert all(result.final_info[name][t, ROW] == 0 for name in TAPPED.rewards)
     assert_same_bits(result.final_obs_EL[t, ROW], result.obs_EL[t - 1, ROW])
-    for name in TAPPED.metrics:
+    for name in (*TAPPED.metrics, *TAPPED.commands):
         assert_same_bits(result.final_info[name][t, ROW], result.info[name][t - 1, ROW])
     assert result.final_info["episode_return"][t, ROW] == result.info["episode_return"][t - 1, ROW]
 
@@ -102,7 +104,8 @@ def test_a_faulty_row_begins_a_new_episode_and_is_finite(run, mode, place, value
     assert states.step_E[begun, ROW] == 0 and states.step_E[begun + 1, ROW] == 1
     assert not states.needs_reset_E[begun, ROW]
     after = rows(rows(states, range(begun, begun + 2)), ROW, axis=1)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.obs_EL, after.metrics, after.physics.view)))
+    shown = (after.obs_EL, after.metrics, after.commands, after.physics.view)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(shown))
 
 
 @pytest.mark.parametrize(("place", "value"), REPORTED)

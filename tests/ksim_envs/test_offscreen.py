@@ -1,4 +1,7 @@
-"""`OffscreenRenderer` draws what Gymnasium draws, on any GL there is, and says what to install where there is none."""
+"""`OffscreenRenderer` draws what Gymnasium draws, on any GL there is, and says what to install where there is none.
+
+Envs show what it draws of their states.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import subprocess
 import sys
 import threading
 from ctypes.util import find_library
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -13,6 +17,9 @@ import pytest
 
 from ksim_envs.errors import InvalidConfigError, RenderError
 from ksim_envs.render.offscreen import OffscreenRenderer
+from ksim_envs.single_env import KsimEnv
+from tests import tiny
+from tests.bits import assert_same_bits
 
 needs_osmesa = pytest.mark.skipif(
     find_library("OSMesa") is None, reason="this machine has no libOSMesa (apt-get install libosmesa6)"
@@ -201,6 +208,53 @@ answer = {name: difference(name) for name in ("Humanoid-v5", "Hopper-v5", "Ant-v
 """
     differences, _ = run_child(code, MUJOCO_GL="osmesa")
     assert max(differences.values()) < 0.5, differences  # of 255
+
+
+# What envs show
+
+FILMED = replace(tiny.HOPPER_LIKE, camera={"distance": 1.5, "azimuth": 60.0, "elevation": -20.0})
+FRAME = {"render_mode": "rgb_array", "width": 64, "height": 48}
+POSES = np.array([[0.0, 0.0, 0.0], [0.2, 0.1, 0.5], [0.0, 0.0, -0.5]])
+
+
+@needs_osmesa
+def test_a_batch_shows_the_states_of_its_first_envs(make_env, make_renderer):
+    env = make_env(FILMED, 3, backend="native", num_rendered_envs=2, **FRAME)
+    renderer = make_renderer(env.mj_model, camera=FILMED.camera)
+    env.reset(seed=0, options={"qpos": POSES})
+    frames = env.render()
+    assert [(frame.shape, frame.dtype) for frame in frames] == [((48, 64, 3), np.uint8)] * 2
+    np.testing.assert_array_equal(frames, [renderer.frame(qpos) for qpos in POSES[:2]])
+    assert (frames[0] != frames[1]).any()
+    env.step(np.ones((3, 2)))
+    moved = env.physics_state()["qpos"][:2]
+    assert (moved != POSES[:2]).any(axis=1).all()
+    np.testing.assert_array_equal(env.render(), [renderer.frame(qpos) for qpos in moved])
+
+
+@needs_osmesa
+def test_showing_a_batch_changes_nothing(make_env):
+    env, twin = (make_env(FILMED, 3, backend="native", num_rendered_envs=2, **FRAME) for _ in range(2))
+    for one in (env, twin):
+        one.reset(seed=0)
+    for _ in range(3):
+        env.render()
+        assert_same_bits(env._state, twin._state)
+        assert_same_bits(env.step(np.ones((3, 2))), twin.step(np.ones((3, 2))))
+
+
+@needs_osmesa
+def test_a_single_env_shows_its_state_and_showing_it_changes_nothing(make_env, make_renderer):
+    make_env(FILMED, 1, backend="native")  # keeps the core of both
+    env, twin = (KsimEnv(FILMED, backend="native", **FRAME) for _ in range(2))
+    for one in (env, twin):
+        one.reset(seed=0, options={"qpos": POSES[1]})
+    frame = env.render()
+    assert (frame.shape, frame.dtype) == ((48, 64, 3), np.uint8)
+    np.testing.assert_array_equal(frame, make_renderer(env.mj_model, camera=FILMED.camera).frame(POSES[1]))
+    assert_same_bits(env._batch._state, twin._batch._state)
+    assert_same_bits(env.step(np.ones(2)), twin.step(np.ones(2)))
+    env.close()
 
 
 # What cannot be done

@@ -1,14 +1,16 @@
 """Run in a process of its own, with JAX's x64 mode on: how far MJX is from C MuJoCo when rounding is out of the way.
 
-    JAX_ENABLE_X64=1 python -m tests.parity.float64 reset|rollout ID ...
+    JAX_ENABLE_X64=1 python -m tests.parity.float64 reset|fast|gymnasium ID ...
 
-Prints a JSON dictionary from ids to errors.
+Prints a JSON dictionary from ids to errors: of the first observation, or of rollouts with these dynamics.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+from functools import partial
 
 import jax
 import mujoco
@@ -17,11 +19,14 @@ import numpy as np
 from ksim_envs.physics.mjx import MjxBackend, SolverCaps
 from ksim_envs.physics.model import load_model
 from ksim_envs.vector_env import KsimVectorEnv
+from tests import tiny
 from tests.parity.oracle import error, gymnasium_twin, task_of
 
 NUM_ROWS = 4
 NUM_STEPS = 100
 EXACT = SolverCaps(iterations=100, line_search=50, tolerance=0.0)  # as far as the model's own options allow
+LIKE_HUMANOIDS = "a tiny model with RK4 and PGS"
+"""In place of an id: Gymnasium's humanoids have both, and take long to compile with them."""
 
 
 def reset_error(id: str) -> float:
@@ -43,11 +48,12 @@ def reset_error(id: str) -> float:
     return error(obs, observations)
 
 
-def rollout_error(id: str) -> float:
+def rollout_error(id: str, dynamics: str) -> float:
     """Of qpos and qvel over physics steps under random controls, with the solver run to its tolerance on both sides."""
-    task = task_of(id)
-    model = load_model(task.model, "fast")
+    model = load_model(source_of(id), dynamics)
     backend = MjxBackend(model, NUM_ROWS, frame_skip=1, reads=frozenset({"qpos", "qvel"}), caps=EXACT)
+    model = copy.copy(model)
+    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # MJX has no PGS
     rng = np.random.default_rng(0)
     qpos = model.qpos0 + rng.uniform(-0.01, 0.01, (NUM_ROWS, model.nq))
     qvel = rng.uniform(-0.1, 0.1, (NUM_ROWS, model.nv))
@@ -72,6 +78,19 @@ def rollout_error(id: str) -> float:
     return worst
 
 
+def source_of(id: str) -> str:
+    """The model of an id."""
+    if id == LIKE_HUMANOIDS:
+        return tiny.BALL_ON_STICK.replace("<option", '<option integrator="RK4" solver="PGS"')
+    return task_of(id).model
+
+
+MEASURES = {
+    "reset": reset_error,
+    "fast": partial(rollout_error, dynamics="fast"),
+    "gymnasium": partial(rollout_error, dynamics="gymnasium"),
+}
+
 if __name__ == "__main__":
-    measure = {"reset": reset_error, "rollout": rollout_error}[sys.argv[1]]
+    measure = MEASURES[sys.argv[1]]
     print(json.dumps({id: measure(id) for id in sys.argv[2:]}))

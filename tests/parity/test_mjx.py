@@ -16,6 +16,7 @@ from ksim_envs.physics.mjx import MjxBackend
 from ksim_envs.tasks.observations import Field
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.task import Task
+from tests.parity.float64 import LIKE_HUMANOIDS
 from tests.parity.oracle import IDS, error, short_task_of
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,11 @@ NUM_STATES = 64
 STEP_BOUND = 5e-4
 """Of qpos and qvel, absolute or relative, in float32. It is upstream's own bar for one physics step; most tasks keep it
 over a whole control step, the others over the one of `short_task_of`."""
-ROLLED_OUT = ("ksim/HalfCheetah-v0", "ksim/Hopper-v0", "ksim/Walker2d-v0", "ksim/Humanoid-v0")
+ROLLED_OUT = {
+    "fast": ("ksim/HalfCheetah-v0", "ksim/Hopper-v0", "ksim/Walker2d-v0", "ksim/Humanoid-v0"),
+    "gymnasium": (LIKE_HUMANOIDS,),
+}
+"""By dynamics."""
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -104,9 +109,10 @@ def test_first_observations_equal_gymnasium_in_float64():
     assert max(found.values()) < 1e-6, found
 
 
-def test_100_steps_equal_c_in_float64():
-    found = in_float64("rollout", ROLLED_OUT)
-    assert found.keys() == set(ROLLED_OUT)
+@pytest.mark.parametrize("dynamics", ROLLED_OUT)
+def test_100_steps_equal_c_in_float64(dynamics):
+    found = in_float64(dynamics, ROLLED_OUT[dynamics])
+    assert found.keys() == set(ROLLED_OUT[dynamics])
     assert max(found.values()) < 1e-9, found
 
 

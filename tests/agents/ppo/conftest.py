@@ -55,11 +55,20 @@ def core():
     return make_core(TASK, CONFIG.num_envs, backend="native")
 
 
+COMPILED_ONCE = ("Trainer", "Evaluator")
+
+
+def begin_as_a_new_process():
+    """Let the next run make its own trainer and evaluator, which know nothing of the runs before; it compiles anew."""
+    for name in COMPILED_ONCE:
+        getattr(run, name).cache_clear()
+
+
 @pytest.fixture(scope="package", autouse=True)
 def _compiled_once():
     """Runs of one core with equal settings share their programs: to compile them takes longer than such a run."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("Trainer", "Evaluator"):
+        for name in COMPILED_ONCE:
             patch.setattr(run, name, functools.lru_cache(getattr(run, name)))
         yield
 

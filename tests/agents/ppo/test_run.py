@@ -21,7 +21,7 @@ from agents.ppo.trainer import Trainer
 from agents.run_folder import lock
 from agents.signals import SIGNALS
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
-from tests.agents.ppo.conftest import CONFIG
+from tests.agents.ppo.conftest import CONFIG, begin_as_a_new_process
 
 
 @pytest.fixture(autouse=True)
@@ -84,14 +84,19 @@ def test_a_run_leaves_metrics_checkpoints_plots_and_a_policy(finished):
     assert finished.policy(np.zeros(finished.policy.num_observations)).shape == (2,)
 
 
-@pytest.mark.parametrize(("num_rows", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT), (5, signal.SIGHUP)])
+@pytest.mark.parametrize(
+    ("num_rows", "number", "is_trainer_new"),
+    [(1, signal.SIGTERM, False), (4, signal.SIGINT, True), (5, signal.SIGHUP, False)],
+)
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
-    finished, tiny_id, core, tmp_path, monkeypatch, num_rows, number
+    finished, tiny_id, core, tmp_path, monkeypatch, num_rows, number, is_trainer_new
 ):
     with monkeypatch.context() as patch, pytest.raises(TrainingStopped) as stopped:
         stop_after(patch, num_rows, number)
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
     assert stopped.value.received == number
+    if is_trainer_new:
+        begin_as_a_new_process()
     resumed = ppo.train(tiny_id, CONFIG, run_dir=tmp_path, resume=True)
     assert rows(tmp_path) == rows(finished.run_dir)
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path, core), final_state(finished.run_dir, core))

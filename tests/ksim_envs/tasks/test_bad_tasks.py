@@ -938,7 +938,7 @@ MODELS = {
             "rewards": {"torque": Cost(1.0, Reduced(RelativeForce(), "norm"))},
         },
         InvalidConfigError,
-        ("Actuator 0 has no largest force", "give it a forcerange"),
+        ("Actuator 'left_hip_motor' has no largest force", "give it a forcerange"),
     ),
 }
 

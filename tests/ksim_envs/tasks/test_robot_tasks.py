@@ -1,5 +1,7 @@
 """Our own tasks, as they are registered: built, stepped through ends of episodes, and what their docstrings say."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -74,3 +76,22 @@ def test_every_start_and_command_is_another(task_id, rollout):
 def test_resets_commands_and_randomization_compile_the_step_once(rollout):
     env, _ = rollout
     assert env.core.programs._step._cache_size() == 1
+
+
+@pytest.mark.parametrize("task_id", [id for id in SIZES if "Stand" not in id], indirect=True)  # the same models walk
+def test_mjx_can_reset_and_step_it(task_id):
+    """Traced but not compiled, which would take minutes: what MJX cannot have it refuses in tracing."""
+    core = ksim_envs.make_functional(task_id, 2, backend="mjx")
+
+    def first_step(key_E):
+        state = core.reset(key_E)
+        return state, core.step(state, jnp.zeros((2, core.num_actions)))
+
+    before, (after, result) = jax.eval_shape(first_step, core.keys(0))
+    assert layout(after) == layout(before)
+    assert result.obs_EL.shape == (2, SIZES[task_id][0])
+
+
+def layout(tree):
+    """The tree's shapes and dtypes."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)

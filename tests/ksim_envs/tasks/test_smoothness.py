@@ -72,9 +72,12 @@ def test_forces_are_relative_to_the_largest_that_the_actuator_can_give():
     np.testing.assert_allclose(first_value(RelativeForce("servo"), seen, context(model=arm())), [-0.5])
 
 
-@pytest.mark.parametrize("more", ['<motor joint="a"/>', '<position joint="a" kp="10" ctrlrange="-1 1"/>'])
-def test_an_actuator_without_a_largest_force_is_refused(more):
-    with pytest.raises(InvalidConfigError, match="Actuator 3 has no largest force; give it a forcerange"):
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [('<motor name="free" joint="a"/>', "'free'"), ('<position joint="a" kp="10" ctrlrange="-1 1"/>', "3")],
+)
+def test_an_actuator_without_a_largest_force_is_refused(more, shown):
+    with pytest.raises(InvalidConfigError, match=f"Actuator {shown} has no largest force; give it a forcerange"):
         first_value(RelativeForce(), view(actuator_force=[0, 0, 0, 0]), context(model=arm(more)))
 
 
