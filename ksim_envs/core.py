@@ -117,7 +117,9 @@ class Core:
                 An action that is not finite counts as a divergence of its row.
             autoreset: NEXT_STEP resets a row in the step after the one that ended its episode (whose action is then
                 ignored), SAME_STEP in the same step, DISABLED not at all: such a row stands still until `reset_rows`.
-                `types.RESET_ALL` makes it a reset: nothing is stepped, and every row begins an episode.
+                `types.RESET_ALL` makes it a reset: nothing is stepped, and every row begins an episode. `jax.grad` goes
+                through steps on mjx with DISABLED (as a constant, not traced), where MJX's solver lets it: in models
+                without constraints or with `<option iterations="1"/>`.
             episode_length: control steps after which an episode is truncated, of all rows or (E,) of each; None for
                 the task's.
 
@@ -181,7 +183,8 @@ class Core:
             | (autoreset == Autoreset.NEXT_STEP) & state.needs_reset_E
             | (autoreset == RESET_ALL)
         )
-        after = self.reset_rows(final, resets_E)
+        is_never = isinstance(autoreset, int) and autoreset == Autoreset.DISABLED
+        after = final if is_never else self.reset_rows(final, resets_E)  # whose loop has no gradient
 
         # 8 The observation returned.
         return after, StepResult(
