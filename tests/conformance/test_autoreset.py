@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,12 +19,11 @@ from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 from tests.bits import assert_same_bits, rows
 from tests.conformance.reference_vectorizer import ReferenceVectorizer, ended_in, play, play_on, valid_rows
+from tests.marks import MODES, OUTPUTS, TORCH
 
 pytestmark = pytest.mark.optimized
 
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
-MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 FINAL_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 REFERENCE_RUNS = {  # task, number of envs, number of steps
     "hopper_like": (tiny.HOPPER_LIKE, 4, 1000),
@@ -176,7 +174,7 @@ def test_all_envs_may_end_in_every_step(mode: AutoresetMode, make_env: MakeEnv) 
     assert all(("final_obs" in result[4]) == (mode is SAME_STEP) for result in results)
 
 
-@pytest.mark.parametrize("output", ("numpy", "jax", pytest.param("torch", marks=needs_torch)))
+@OUTPUTS
 @MODES
 def test_final_keys_are_there_only_in_same_step_mode(mode: AutoresetMode, output: str, make_env: MakeEnv) -> None:
     env = make_env(backend="native", autoreset_mode=mode, output=output, episode_length=3)
@@ -311,7 +309,7 @@ def test_a_partial_reset_masks_its_info(make_env: MakeEnv) -> None:
         np.testing.assert_array_equal(info[f"_{name}"], mask)
 
 
-@pytest.mark.parametrize("library", ("numpy", "jax", pytest.param("torch", marks=needs_torch)))
+@pytest.mark.parametrize("library", ("numpy", "jax", TORCH))
 def test_reset_leaves_the_options_and_the_mask_as_they_were(library: str, make_env: MakeEnv) -> None:
     env = make_env(backend="native")
     env.reset(seed=0)

@@ -8,7 +8,6 @@ parity on mjx have the same tasks and `NUM_ENVS`, so that they find the program 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 import pytest
@@ -17,12 +16,11 @@ from gymnasium.vector import AutoresetMode
 from ksim_envs import check_vector_env
 from ksim_envs.registration import GYMNASIUM_TASKS, ROBOT_TASKS
 from ksim_envs.vector_env import KsimVectorEnv
+from tests.marks import DEVICE_OUTPUTS, MODES
 from tests.parity.oracle import short_task_of
 
 NUM_ENVS = 4
 EPISODE_LENGTH = 20  # an episode must end for the check to be complete, and it says so where none did
-MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 
 
 @MODES
@@ -44,6 +42,6 @@ def test_our_own_tasks_pass(id: str, make_env: Callable[..., KsimVectorEnv]) -> 
 
 
 @MODES
-@pytest.mark.parametrize("output", ("jax", pytest.param("torch", marks=needs_torch)))
+@DEVICE_OUTPUTS
 def test_every_output_passes(output: str, mode: AutoresetMode, make_env: Callable[..., KsimVectorEnv]) -> None:
     check_vector_env(make_env(backend="native", output=output, autoreset_mode=mode, episode_length=EPISODE_LENGTH))

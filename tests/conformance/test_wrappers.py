@@ -22,6 +22,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 
 from ksim_envs.errors import RenderError
 from ksim_envs.vector_env import KsimVectorEnv
+from tests.marks import MODES, OUTPUTS, needs_torch
 
 MakeEnv = Callable[..., KsimVectorEnv]
 Result = tuple[Any, ...]
@@ -30,13 +31,10 @@ NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STE
 GYMNASIUM = tuple(int(number) for number in gym.__version__.split(".")[:2])
 INFINITE_BOUNDS = "ignore:overflow encountered in cast:RuntimeWarning"  # of DtypeObservation
 REFUSED = (ValueError, AssertionError)  # since Gymnasium 1.4 and before it
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 needs_array_api = pytest.mark.skipif(
     GYMNASIUM < (1, 2) or importlib.util.find_spec("array_api_compat") is None,
     reason="Gymnasium 1.2 or array-api-compat is not installed",
 )
-OUTPUTS = pytest.mark.parametrize("output", ("numpy", "jax", pytest.param("torch", marks=needs_torch)))
-MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
 
 
 def close_to(found: Any, expected: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -22,14 +21,11 @@ from gymnasium.vector import AutoresetMode
 from ksim_envs import dlpack
 from ksim_envs.errors import InvalidActionError
 from ksim_envs.vector_env import KsimVectorEnv
+from tests.marks import MODES, OUTPUTS, TORCH, needs_torch
 
 MakeEnv = Callable[..., KsimVectorEnv]
 
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-TORCH = pytest.param("torch", marks=needs_torch)
-OUTPUTS = pytest.mark.parametrize("output", ("numpy", "jax", TORCH))
 WRITABLE_OUTPUTS = pytest.mark.parametrize("output", ("numpy", TORCH))
-MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
 ROOT = Path(__file__).parents[2]
 CPU = jax.local_devices(backend="cpu")[0]
 

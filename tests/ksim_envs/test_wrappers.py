@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ from ksim_envs.wrappers import (
     episodes,
 )
 from ksim_envs.wrappers.normalization import PRIOR_WEIGHT
+from tests.marks import DEVICE_OUTPUTS, MODES, OUTPUTS, TORCH
 
 MakeEnv = Callable[..., KsimVectorEnv]
 Result = tuple[Any, ...]
@@ -36,10 +36,6 @@ Result = tuple[Any, ...]
 NUM_ENVS, LENGTH, STEPS = 8, 25, 80
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 GYMNASIUM = tuple(int(number) for number in gym.__version__.split(".")[:2])
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-OUTPUTS = pytest.mark.parametrize("output", ("numpy", "jax", pytest.param("torch", marks=needs_torch)))
-DEVICE_OUTPUTS = pytest.mark.parametrize("output", ("jax", pytest.param("torch", marks=needs_torch)))
-MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
 
 
 @pytest.fixture
@@ -185,7 +181,7 @@ def test_more_episodes_may_end_at_once_than_are_kept(make: MakeEnv) -> None:
 # Whose memory it is
 
 
-@pytest.mark.parametrize("output", ("numpy", pytest.param("torch", marks=needs_torch)))
+@pytest.mark.parametrize("output", ("numpy", TORCH))
 @MODES
 def test_whatever_is_returned_may_be_written_to(mode: AutoresetMode, output: str, make: MakeEnv) -> None:
     env, twin = (

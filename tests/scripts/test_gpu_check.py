@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import needs_torch
+
 ROOT = Path(__file__).parents[2]
 ID = "ksim/InvertedPendulum-v0"
 UNNEEDED = ("agents", "matplotlib", "rich", "tyro")
 NEEDS_CUDA = ("(d) env, torch on its own stream", "(g) cuda:1", "(h) memory with {'PREALLOCATE': 'false'}")
-
-needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
 
 def check(folder, *args):

@@ -1,0 +1,12 @@
+"""Marks that several files of tests share."""
+
+from importlib.util import find_spec
+
+import pytest
+from gymnasium.vector import AutoresetMode
+
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+TORCH = pytest.param("torch", marks=needs_torch)
+OUTPUTS = pytest.mark.parametrize("output", ("numpy", "jax", TORCH))
+DEVICE_OUTPUTS = pytest.mark.parametrize("output", ("jax", TORCH))
+MODES = pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name.lower())
