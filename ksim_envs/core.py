@@ -32,7 +32,7 @@ from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Drive
 from ksim_envs.tasks.tracing import action_bounds, slices
-from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult, View
+from ksim_envs.types import RESET_ALL, Autoreset, EnvState, HeadStart, Info, StepResult, View
 
 EPISODE_FIELDS = ("step_E", "return_E", "needs_reset_E", "terminated_E", "diverged_E")
 """Fields of a state that are zero when an episode begins."""
@@ -218,7 +218,7 @@ class Core:
         Returns:
             The batch.
         """
-        chunk = RESET_CHUNK if self._chunk else max(1, self.num_envs // 16)
+        chunk = RESET_CHUNK if self._chunk else min(self.num_envs, max(RESET_CHUNK, self.num_envs // 16))
 
         def reset_chunk(carry: tuple[EnvState, Array]) -> tuple[EnvState, Array]:
             state, pending_E = carry
@@ -227,23 +227,16 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
-    def staggered(self, episode_length: int) -> np.ndarray:
-        """(E,) head starts in control steps, such that row i has a share of i + 1 in E left of its time."""
-        return (np.arange(self.num_envs - 1, -1, -1) * episode_length // self.num_envs).astype(np.int32)
+    def staggered(self, episode_length: int, last_episode_E: Array | np.ndarray | None = None) -> HeadStart:
+        """Head starts that leave row i a share of i + 1 in E of its time, up to this episode; None for the first."""
+        steps_E = np.arange(self.num_envs - 1, -1, -1) * episode_length // self.num_envs
+        first_E = np.ones(self.num_envs, np.int32)
+        return HeadStart(steps_E.astype(np.int32), first_E if last_episode_E is None else last_episode_E)
 
     @staticmethod
-    def time_limits(
-        state: EnvState, episode_length: int | Array, head_start_E: ArrayLike, last_E: int | Array = 1
-    ) -> Array:
-        """(E,) control steps for `step` to truncate at, of which some rows have a head start.
-
-        Args:
-            state: the batch.
-            episode_length: control steps of a whole episode.
-            head_start_E: (E,) how many of them count as done when an episode begins.
-            last_E: the number, since its seeding, of a row's last episode with a head start.
-        """
-        return episode_length - jnp.where(state.episode_E <= last_E, head_start_E, 0)
+    def time_limits(state: EnvState, episode_length: int | Array, head_start: HeadStart) -> Array:
+        """(E,) control steps for `step` to truncate at: the length of a whole episode without the head start."""
+        return episode_length - jnp.where(state.episode_E <= head_start.last_episode_E, head_start.steps_E, 0)
 
     def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[ArrayLike, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""

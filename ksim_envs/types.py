@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 from jax import Array
 
 Device: TypeAlias = Any
@@ -119,6 +120,13 @@ class EnvState:
     commands: dict[str, Array]  # (E, ...), float32: the commands for the next action, by name
     carry: dict[str, Any]  # (E, ...), what stateful terms remember of this episode, by role and name
     curriculum: Any  # (E, ...), what the curriculum remembers of all the row's episodes
+
+
+class HeadStart(NamedTuple):
+    """Control steps that a time limit counts as done when an episode begins."""
+
+    steps_E: Array | np.ndarray  # (E,), int32
+    last_episode_E: Array | np.ndarray  # (E,), int32: number of the row's last episode with it
 
 
 @jax.tree_util.register_dataclass

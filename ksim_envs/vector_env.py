@@ -35,7 +35,7 @@ from ksim_envs.errors import (
 from ksim_envs.guard import Fault
 from ksim_envs.runtime import paused_gc
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import Autoreset, Device, EnvState, Info, StepResult
+from ksim_envs.types import Autoreset, Device, EnvState, HeadStart, Info, StepResult
 
 
 class KsimVectorEnv(VectorEnv, gym.Env):
@@ -99,6 +99,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             )
         self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
         check_name("output", output, validate.OUTPUTS)
+        self._head_start: HeadStart | None = None
         self._staggers = validate.boolean("stagger_first_episodes", stagger_first_episodes)
         self.episode_length = task.episode_length if episode_length is None else episode_length
         if render_mode is not None:
@@ -119,7 +120,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         self.output = output
         self.autoreset_mode = autoreset_mode
         self._state: EnvState | None = None
-        self._head_start: tuple[Array, Array] | None = None  # see `Core.time_limits`
         self._lock = threading.RLock()
         self._pid = self._getpid()
 
@@ -162,6 +162,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @episode_length.setter
     def episode_length(self, value: int) -> None:
         self._episode_length = validate.positive_integer("episode_length", value)
+        if self._staggers and self._head_start:
+            self._head_start = self._staggered(self._head_start.last_episode_E)
 
     @property
     def episode_steps(self) -> np.ndarray:
@@ -176,7 +178,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         with self._usable():
             state = self._reset_state()
             length = self.episode_length
-            limit_E = self.core.time_limits(state, length, *self._head_start) if self._head_start else length
+            limit_E = self.core.time_limits(state, length, self._head_start) if self._head_start else length
             return np.array(state.step_E + (length - limit_E))
 
     @episode_steps.setter
@@ -185,7 +187,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             steps_E = validate.episode_steps(value, self.num_envs, self.episode_length)
             state = self._reset_state()
             ahead_E = jnp.asarray(steps_E) - state.step_E
-            self._head_start = ahead_E, jnp.copy(state.episode_E)  # the next call uses the state up
+            self._head_start = HeadStart(ahead_E, jnp.copy(state.episode_E))  # the next call uses the state up
 
     @property
     def backend(self) -> str:
@@ -195,9 +197,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @property
     def device(self) -> str:
         """Where outputs live, as torch spells it."""
-        device = self.core.backend.device
-        kind = {"gpu": "cuda"}.get(device.platform, device.platform)
-        return kind if kind == "cpu" else f"{kind}:{device.id}"
+        return dlpack.torch_name(self.core.backend.device)
 
     @property
     def mj_model(self) -> Any:
@@ -383,12 +383,16 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             return jax.device_put(self.core.unreset_state(key_E), self.core.backend.device)
         return self.core.reseeded(self._state, key_E, mask)
 
-    def _head_start_after(self, mask: np.ndarray, episode_E: Array) -> tuple[Array, Array] | None:
+    def _head_start_after(self, mask: np.ndarray, episode_E: Array) -> HeadStart | None:
         """The head starts after a reset: staggered ones where it is of all, none in envs that are reset alone."""
-        if not mask.all():
-            return self._head_start and (self._head_start[0], jnp.where(mask, 0, self._head_start[1]))
-        staggered_E = jax.device_put(self.core.staggered(self.episode_length), self.core.backend.device)
-        return (staggered_E, jnp.copy(episode_E)) if self._staggers else None
+        if mask.all():
+            return self._staggered(jnp.copy(episode_E)) if self._staggers else None
+        if self._head_start is None:
+            return None
+        return self._head_start._replace(last_episode_E=jnp.where(mask, 0, self._head_start.last_episode_E))
+
+    def _staggered(self, last_episode_E: Array | np.ndarray) -> HeadStart:
+        return jax.device_put(self.core.staggered(self.episode_length, last_episode_E), self.core.backend.device)
 
     def _entropy(self) -> int:
         return int(self.np_random.integers(2**63))

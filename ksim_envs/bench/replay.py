@@ -56,8 +56,7 @@ def record(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: boo
     everyone = np.arange(core.num_envs)
     start, steps = _positions(core, state, everyone), []
     before: dict[str, np.ndarray] = {}
-    ones_E = jnp.ones(core.num_envs, jnp.int32)
-    head_start = (jnp.asarray(core.staggered(core.task.episode_length)), ones_E) if staggers else None
+    head_start = core.staggered(core.task.episode_length) if staggers else None
     for action in actions:
         action_EA = jnp.clip(jnp.asarray(action), *core.action_bounds)
         controls, fields = jax.device_get(engine_inputs(state, action_EA))
@@ -145,7 +144,7 @@ def _on_mjx(core: Core, backend: Any, recording: Recording) -> Replay:
             ctrl_SL = jnp.broadcast_to(ctrl_SL, (core.task.frame_skip, ctrl_SL.shape[1]))
             return jax.lax.scan(lambda d, ctrl: (mjx.step(model, d.replace(ctrl=ctrl)), None), data, ctrl_SL)[0]
 
-        with contacts_as_in_c():
+        with jax.default_matmul_precision("highest"), contacts_as_in_c():
             data_E = jax.vmap(one)(data_E, ctrl_ESL, push_EL)
         return data_E.replace(
             **{name: jnp.where(ended_E[:, None], value, getattr(data_E, name)) for name, value in start.items()}

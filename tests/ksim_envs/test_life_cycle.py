@@ -354,6 +354,14 @@ def test_episodes_that_are_staggered_begin_with_some_steps(make_env):
     assert env.episode_steps.tolist() == [6, 4, 2, 0]
 
 
+def test_a_new_episode_length_staggers_the_first_episodes_anew(make_env):
+    still = replace(tiny.HOPPER_LIKE, terminations={})
+    env = make_env(still, NUM_ENVS, backend="native", episode_length=100, stagger_first_episodes=True)
+    env.reset(seed=0)
+    env.episode_length = 8
+    assert np.stack([env.step(ACTION)[3] for _ in range(8)]).argmax(axis=0).tolist() == [1, 3, 5, 7]
+
+
 def test_an_edited_model_file_makes_another_core(tmp_path):
     path = tmp_path / "robot.xml"
     path.write_text(tiny.BALL_ON_STICK)
@@ -361,6 +369,17 @@ def test_an_edited_model_file_makes_another_core(tmp_path):
     core = make_core(task, 2, backend="native")
     assert make_core(task, 2, backend="native") is core
     path.write_text(tiny.BALL_ON_STICK.replace('mass="1"', 'mass="3"'))
+    edited = make_core(task, 2, backend="native")
+    assert edited is not core and edited.backend.model.body("cart").mass == 3
+
+
+def test_an_edited_file_of_a_model_makes_another_core_too(tmp_path):
+    (tmp_path / "robot.xml").write_text('<mujoco><include file="parts.xml"/></mujoco>')
+    (tmp_path / "parts.xml").write_text(tiny.BALL_ON_STICK)
+    task = replace(tiny.HOPPER_LIKE, model=str(tmp_path / "robot.xml"))
+    core = make_core(task, 2, backend="native")
+    assert make_core(task, 2, backend="native") is core
+    (tmp_path / "parts.xml").write_text(tiny.BALL_ON_STICK.replace('mass="1"', 'mass="3"'))
     assert make_core(task, 2, backend="native").backend.model.body("cart").mass == 3
 
 
