@@ -12,7 +12,7 @@ from ksim_envs.physics import (
     check_device,
     check_dynamics,
     choose_backend,
-    fingerprint,
+    file_versions,
     load_model,
     make_backend,
     needs_derived_constants,
@@ -56,13 +56,12 @@ def make_core(
         num_threads = positive_integer("num_threads", num_threads)
     backend = choose_backend(backend)
     check_dynamics(dynamics)
-    plain = load_model(task.model, dynamics, edit=task.edit_model)  # its file may have been edited meanwhile
     device = None if device is None else check_device(device)
-    recipe = (task, fingerprint(plain), num_envs, backend, dynamics, num_threads, device)
+    recipe = (task, file_versions(task.model), num_envs, backend, dynamics, num_threads, device)
     if core := _alive.get(recipe):
         return core
     _check_actuator(task)
-    reads = find_reads(task, plain)
+    reads = find_reads(task, load_model(task.model, dynamics, edit=task.edit_model))
     model = load_model(task.model, dynamics, reads, task.max_contact_points, task.edit_model, task.engine_fields)
     made = make_backend(
         backend,

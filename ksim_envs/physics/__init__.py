@@ -9,7 +9,7 @@ import mujoco
 
 from ksim_envs.errors import InvalidConfigError, check_name
 from ksim_envs.physics.backend import Backend
-from ksim_envs.physics.model import check_dynamics, fingerprint, load_model
+from ksim_envs.physics.model import check_dynamics, file_versions, load_model
 from ksim_envs.physics.model_fields import check_per_env, needs_derived_constants
 from ksim_envs.types import Device
 
@@ -19,7 +19,7 @@ __all__ = [
     "check_device",
     "check_dynamics",
     "choose_backend",
-    "fingerprint",
+    "file_versions",
     "load_model",
     "make_backend",
     "needs_derived_constants",

@@ -101,6 +101,16 @@ def ask_for_cfrc_ext(spec: mujoco.MjSpec) -> None:
     )
 
 
+def file_versions(source: str) -> frozenset[tuple[Path, int, int]]:
+    """The files that a model consists of, with the time of their last change and their size.
+
+    Raises:
+        UnknownNameError, InvalidConfigError: see `load_model`.
+    """
+    found = [(file, file.stat()) for file in _checked_files(source) if file.is_file()]
+    return frozenset((file, stat.st_mtime_ns, stat.st_size) for file, stat in found)
+
+
 def fingerprint(model: mujoco.MjModel, *settings: Any) -> str:
     """A digest of all numbers of a model, and of settings."""
     content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
@@ -119,9 +129,17 @@ def check_dynamics(name: str) -> None:
     check_name("dynamics", name, DYNAMICS)
 
 
+def _checked_files(source: str) -> set[Path]:
+    """The files that a model consists of, after a check of what they say."""
+    if _is_text(source):
+        return check_files(source, Path.cwd(), _shown(source))
+    path = _path(source)
+    return {path, *check_files(read_xml(path), path.parent, _shown(source))}
+
+
 def _read_spec(source: str) -> mujoco.MjSpec:
+    _checked_files(source)
     path = None if _is_text(source) else _path(source)
-    check_files(read_xml(path) if path else source, path.parent if path else Path.cwd(), _shown(source))
     try:
         return mujoco.MjSpec.from_file(str(path)) if path else mujoco.MjSpec.from_string(source)
     except ValueError as error:

@@ -31,7 +31,7 @@ _FOLDER_OF = {
 _COMMENT_OR_TAG = re.compile(r"""<!--.*?-->|(<(?:"[^"]*"|'[^']*'|[^"'>])*>)""", re.DOTALL)
 
 
-def check_files(text: str, folder: Path, shown: str) -> None:
+def check_files(text: str, folder: Path, shown: str) -> set[Path]:
     """Refuse a model that refers to a file outside of its folder, links followed, or gives NaN for a number.
 
     Args:
@@ -39,11 +39,16 @@ def check_files(text: str, folder: Path, shown: str) -> None:
         folder: the folder that the model lies in, from which its relative paths start.
         shown: the model's name in messages.
 
+    Returns:
+        The files that it refers to, whether they exist or not.
+
     Raises:
         InvalidConfigError: a path leads out of the folder, a number is NaN, or the model or a file that it includes is
             not XML.
     """
-    _Check(allowed=Path(os.path.realpath(folder)), shown=shown, seen=set()).model(text, folder)
+    check = _Check(allowed=Path(os.path.realpath(folder)), shown=shown, seen=set(), files=set())
+    check.model(text, folder)
+    return check.files
 
 
 def read_xml(path: Path) -> str:
@@ -56,6 +61,7 @@ class _Check:
     allowed: Path
     shown: str
     seen: set[Path]  # files that are being or have been checked
+    files: set[Path]  # all that are referred to
 
     def model(self, text: str, folder: Path) -> None:
         """Check a model and what it includes, then the models that it attaches."""
@@ -98,7 +104,7 @@ class _Check:
                 raise InvalidConfigError(f"The model {self.shown} has {name}={value!r} in <{element.tag}>; correct it.")
 
     def _inside(self, candidates: list[Path], path: str) -> Path:
-        """Where the file is, or would be.
+        """Where the file is, or would be; it is noted.
 
         Raises:
             InvalidConfigError: that is not in the allowed folder.
@@ -112,6 +118,7 @@ class _Check:
                     f"The model {self.shown} refers to {path!r}, which is {candidate}; it may only refer to files in "
                     f"its own folder, {self.allowed}. Copy the file there, or the model into a folder that holds both."
                 )
+        self.files.add(real[0])
         return real[0]
 
     def _is_new(self, path: Path) -> bool:

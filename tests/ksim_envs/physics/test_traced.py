@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ksim_envs import physics, program_cache
-from ksim_envs.physics import fingerprint
+from ksim_envs.physics.model import fingerprint
 from ksim_envs.physics.traced import TracedOnce
 
 ROLLOUT = """
