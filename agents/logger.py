@@ -33,7 +33,8 @@ Row: TypeAlias = dict[str, Any]
 class Logger:
     """Appends rows to `run_dir/metrics.jsonl`, flushed one by one, and copies them to TensorBoard and W&B.
 
-    A disk that is full, any other `OSError`, or whatever W&B raises becomes one warning; training goes on.
+    A disk that is full, or any other `OSError` while logging, becomes one warning, and so does what W&B raises
+    meanwhile; training goes on.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Logger:
                 f"{run_dir} cannot be written to: {error}. Mend it, or choose another folder."
             ) from error
         self._wandb = library and _start_wandb(library, str(wandb), run_dir, config, is_new)
-        self._has_warned = False
+        self._failed: set[str] = set()  # the logs that were warned of
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +103,7 @@ class Logger:
             self._attempt(board.close)
             self._tensorboard = None
         if (wandb := self._wandb) is not None:
-            self._attempt(lambda: wandb.log({**scalars, "env_steps": env_steps}), but=Exception)
+            self._attempt(lambda: wandb.log({**scalars, "env_steps": env_steps}), of="W&B", errors=Exception)
 
     def sync(self) -> None:
         """Makes the rows survive a power cut, as the checkpoint that is saved next will."""
@@ -117,17 +118,18 @@ class Logger:
         if self._tensorboard is not None:
             self._attempt(self._tensorboard.close)
         if (wandb := self._wandb) is not None:
-            self._attempt(lambda: wandb.finish(exit_code=int(failed)), but=Exception)
+            self._attempt(lambda: wandb.finish(exit_code=int(failed)), of="W&B", errors=Exception)
         self._tensorboard = self._wandb = None
 
-    def _attempt(self, write: Callable[[], None], but: type[Exception] = OSError) -> bool:
-        """Whether a write raised nothing, but such an error; the first is warned of."""
+    def _attempt(self, write: Callable[[], None], of: str = "", errors: type[Exception] = OSError) -> bool:
+        """Whether a write succeeded; the first of each log that does not is warned of."""
         try:
             write()
-        except but as error:
-            if not self._has_warned:
-                self._has_warned = True
-                message = f"cannot log to {self._path.parent}: {error}. Training goes on; rows are lost until it works."
+        except errors as error:
+            if of not in self._failed:
+                self._failed.add(of)
+                message = f"cannot log to {of or self._path.parent}: {error}. Training goes on; "
+                message += f"{FILE_NAME} has what is missing there." if of else "rows are lost until it works."
                 warnings.warn(message, RuntimeWarning, stacklevel=3)
             return False
         return True

@@ -229,7 +229,9 @@ def test_training_goes_on_without_wandb_where_it_fails(tmp_path, wandb_runs):
     def fail(*args, **keywords):
         raise BrokenPipeError("its service has died")
 
-    with pytest.warns(RuntimeWarning, match="its service has died. Training goes on") as warned:
+    with pytest.warns(
+        RuntimeWarning, match="to W&B: its service has died. Training goes on; metrics.jsonl has"
+    ) as warned:
         with Logger(tmp_path, wandb="project") as log:
             wandb_runs[0].log = wandb_runs[0].finish = fail
             log.log("train", 10, {"loss": 0.5})
