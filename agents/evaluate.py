@@ -63,12 +63,13 @@ class Evaluator:
 
     def __init__(self, core: Core, seed: int, stream: int = SELECTION_STREAM) -> None:
         """Compile nothing yet; the first evaluation does."""
-        self._key_E = jax.vmap(jax.random.fold_in, (0, None))(core.keys(seed), stream)
+        self._device = core.backend.device
+        self._key_E = jax.device_put(jax.vmap(jax.random.fold_in, (0, None))(core.keys(seed), stream), self._device)
         self._run = jax.jit(partial(_episodes, core))
 
     def __call__(self, policy: PolicyState) -> Evaluation:
         """One episode of each env."""
-        final, sums = self._run(policy, self._key_E)
+        final, sums = self._run(jax.device_put(policy, self._device), self._key_E)
         length_E = np.array(final.step_E)
         return Evaluation(
             return_E=np.array(final.return_E),

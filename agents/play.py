@@ -24,7 +24,7 @@ def play(policy: Policy, task_id: str, *, config: PPOConfig, seed: int = 0) -> N
     Args:
         policy: what acts.
         task_id: the env.
-        config: its backend and dynamics are the env's.
+        config: its dynamics are the env's.
         seed: of the first episode.
 
     Raises:
@@ -33,7 +33,7 @@ def play(policy: Policy, task_id: str, *, config: PPOConfig, seed: int = 0) -> N
     if not has_display():
         raise RenderError("there is no display (DISPLAY is not set); record a video instead: ksim video RUN_DIR.")
     task = ksim_envs.get_task(task_id).hardest
-    with contextlib.closing(ksim_envs.KsimEnv(task, backend=config.backend, dynamics=config.dynamics)) as env:
+    with contextlib.closing(ksim_envs.KsimEnv(task, dynamics=config.dynamics)) as env:
         data = mujoco.MjData(env.mj_model)
         with _viewer(env.mj_model, data) as viewer:
             period = 1.0 / env.metadata["render_fps"]

@@ -22,7 +22,7 @@ def record(policy: Policy, task_id: str, path: Path, *, config: PPOConfig, num_s
         policy: what acts.
         task_id: the env.
         path: the file to write; its folder is made if need be.
-        config: its backend and dynamics are the env's.
+        config: its dynamics are the env's.
         num_steps: the most control steps to show.
         seed: of the env.
 
@@ -33,7 +33,7 @@ def record(policy: Policy, task_id: str, path: Path, *, config: PPOConfig, num_s
         RenderError: there is no GL library; the message names the remedy.
     """
     task = ksim_envs.get_task(task_id).hardest
-    env = ksim_envs.KsimEnv(task, render_mode="rgb_array", backend=config.backend, dynamics=config.dynamics)
+    env = ksim_envs.KsimEnv(task, render_mode="rgb_array", dynamics=config.dynamics)
     imageio: Any = import_module("imageio")  # its types do not tell what a writer can do
     with contextlib.closing(env):
         stride = max(1, round(env.metadata["render_fps"] / 30))  # drawn without a GPU, a frame takes up to 0.1 s

@@ -38,9 +38,9 @@ class Exporter:
             device: where the arrays live.
 
         Raises:
-            MissingDependencyError: torch is asked for and not installed.
+            MissingDependencyError: torch is asked for and not installed, or cannot use the device.
         """
-        self._convert, self._copy = _conversion(output)
+        self._convert, self._copy = _conversion(output, device)
         self._is_fused = output == "numpy" and device.platform != "cpu"
         # On an accelerator JAX may reuse an exported buffer when its last Python reference goes, even if a torch kernel
         # on another stream still reads it. Two steps of references (up to two exports each) outlast any kernel of an
@@ -112,6 +112,7 @@ def _from_torch(value: Any, shape: tuple[int, ...], axes: str, device: Device) -
     if device.platform == "cpu":
         raise InvalidActionError(f"action is on {value.device}, this env on the CPU; pass action.cpu().")
     torch = sys.modules["torch"]
+    value = value.to(torch_name(device))  # of another GPU: torch orders its own copy
     with torch.cuda.device(value.device):  # torch exports from its current device only
         copy = _from_jax(jax.dlpack.from_dlpack(value.contiguous()), shape, axes, device)
         torch.from_dlpack(copy)  # torch's stream waits for the copy, so that the caller may overwrite its tensor
@@ -145,7 +146,13 @@ class _Owner:
         self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
 
 
-def _conversion(output: str) -> tuple[Callable[[Array], Any], Callable[[Any], Any]]:
+def torch_name(device: Device) -> str:
+    """The device as torch spells it."""
+    kind = {"gpu": "cuda"}.get(device.platform, device.platform)
+    return kind if kind == "cpu" else f"{kind}:{device.local_hardware_id}"
+
+
+def _conversion(output: str, device: Device) -> tuple[Callable[[Array], Any], Callable[[Any], Any]]:
     """What makes an output of an array, and what copies that; JAX's, which nobody can write to, are never copied."""
     if output == "numpy":
         return _owned_numpy, np.copy
@@ -155,4 +162,9 @@ def _conversion(output: str) -> tuple[Callable[[Array], Any], Callable[[Any], An
         import torch
     except ImportError as error:
         raise MissingDependencyError('output="torch" needs torch: pip install "ksim-envs[torch]".') from error
+    if device.platform == "gpu" and not torch.cuda.is_available():
+        raise MissingDependencyError(
+            f'output="torch" needs a torch that can use the GPU of the env, and torch {torch.__version__} cannot. '
+            'Install one with CUDA (see pytorch.org), or pass backend="native".'
+        )
     return torch.from_dlpack, torch.clone

@@ -52,7 +52,7 @@ KNOWN_TROUBLES = (
     Finding(
         "Out of GPU memory with torch beside JAX",
         "JAX takes three quarters of it when it starts",
-        "set XLA_PYTHON_CLIENT_PREALLOCATE=false, or XLA_PYTHON_CLIENT_MEM_FRACTION=0.3, before Python starts",
+        "set XLA_PYTHON_CLIENT_PREALLOCATE=false, or XLA_CLIENT_MEM_FRACTION=0.3, before Python starts",
     ),
     Finding(
         "A stale compilation cache",

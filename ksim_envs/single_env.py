@@ -34,11 +34,15 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         num_threads: int | None = None,
         device: Device | None = None,
     ) -> None:
-        """Build the env. The arguments are those of `KsimVectorEnv`, and so are the errors."""
+        """Build the env. The arguments are those of `KsimVectorEnv`, and so are the errors.
+
+        But with `"auto"` one env runs natively also where there is an accelerator, unless `device` names it: an
+        accelerator is of use to many envs.
+        """
         self._batch = KsimVectorEnv(
             task,
             1,
-            backend=backend,
+            backend="native" if backend == "auto" and device is None else backend,
             dynamics=dynamics,
             autoreset_mode=AutoresetMode.DISABLED,
             episode_length=episode_length,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from agents import plots, video
@@ -71,8 +72,8 @@ def train(
         task_id: a registered id.
         config: the settings; None for the task's preset, or when resuming for those that the run began with.
         run_dir: the folder; None for a new one, `runs/NAME/TIME`.
-        resume: go on from the newest usable checkpoint in `run_dir`, bit for bit; begin if there is none. Only on the
-            same machine and with the same library versions are the bits the same.
+        resume: go on from the newest usable checkpoint in `run_dir`, bit for bit; begin if there is none. The
+            bits are the same only on the same machine, with the same library versions; on a GPU that is not promised.
         wandb: a Weights & Biases project to log to.
 
     Returns:
@@ -142,7 +143,8 @@ class _Run:
         self._evaluations: list[Evaluation] = []
         self._state: TrainState | None = None
         if stored:
-            self._state, stored = self._checkpoints.load(self.trainer.template())
+            state, stored = self._checkpoints.load(self.trainer.template())
+            self._state = jax.device_put(state, self.trainer.core.backend.device)
             self._started -= stored["elapsed_s"]
             self._checkpoints.discard_after(self.env_steps)
 

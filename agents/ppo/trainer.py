@@ -103,6 +103,7 @@ class Trainer:
 
     def _keys(self) -> jax.Array:
         keys_S = self.core.keys_of(range(self.config.seed, self.config.seed + self.config.num_seeds))
+        keys_S = jax.device_put(keys_S, self.core.backend.device)  # and all that comes of them, whatever JAX's default
         return keys_S if self.config.num_seeds > 1 else keys_S[0]
 
     def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:

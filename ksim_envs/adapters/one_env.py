@@ -1,7 +1,8 @@
 """One env as pure functions, of which `jax.vmap` makes those of a batch.
 
 To map what steps one env would call the engine once for each env, and reset all of them where one ended. So the mapped
-functions are replaced by a batch's own, which do neither.
+functions are replaced by a batch's own, which do neither. (`jax.grad` cannot go through the replacement; see
+`Core.step` for where it can.)
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ class MjxBackend:
         with jax.default_device(self.device), contacts_as_in_c():
             adapted = _adapted(model, reads, caps, model_fields)
             try:
-                self.mjx_model = put_model(adapted)
-                self.mjx_data = mjx.make_data(self.mjx_model)
+                self.mjx_model = put_model(adapted, self.device)
+                self.mjx_data = mjx.make_data(self.mjx_model, device=self.device, impl="jax")
             except (NotImplementedError, ValueError) as error:
                 raise InvalidConfigError(
                     f'MJX cannot run this model: {str(error).rstrip(".")}. C MuJoCo can: backend="native".'
@@ -133,7 +133,7 @@ class MjxBackend:
     ) -> PhysicsState:
         """See `Backend.reset_rows`."""
         fields_R = {name: values.at[rows_R].get(mode="clip") for name, values in model_fields.items()}
-        rows = self._reset_batch(qpos_RL, qvel_RL, self._with_derived(fields_R))
+        rows = self._reset_batch(qpos_RL, qvel_RL, self._with_derived(fields_R, rows_R < self.num_envs))
         return jax.tree.map(lambda leaf, new: leaf.at[rows_R].set(new, mode="drop"), state, rows)
 
     def step(
@@ -161,21 +161,28 @@ class MjxBackend:
         """See `Backend.state_dict`."""
         return {name: np.array(state.integration[name]) for name in ("qpos", "qvel", "time")}
 
-    def _with_derived(self, model_fields: dict[str, Array]) -> dict[str, Array]:
-        """The rows' model fields and, where one of them is a mass or the like, the constants that follow from it."""
+    def _with_derived(self, model_fields: dict[str, Array], is_meant_R: Array) -> dict[str, Array]:
+        """The rows' model fields and, where one of them is a mass or the like, the constants that follow from it.
+
+        Rows that are not meant get the nominal constants: the host computes one row after the other.
+        """
         if not self._derives:
             return model_fields
-        rows = len(next(iter(model_fields.values())))
-        shapes = {
-            name: jax.ShapeDtypeStruct((rows, *getattr(self.model, name).shape), self.mjx_data.qpos.dtype)
-            for name in DERIVED
-        }
+        nominal = {name: np.asarray(getattr(self.model, name), self.mjx_data.qpos.dtype) for name in DERIVED}
+        num_rows = len(is_meant_R)
+        shapes = {name: jax.ShapeDtypeStruct((num_rows, *row.shape), row.dtype) for name, row in nominal.items()}
 
-        def derive(fields: dict[str, Array]) -> dict[str, np.ndarray]:
-            derived = derived_constants(self.model, {name: np.asarray(values) for name, values in fields.items()})
-            return {name: values.astype(shapes[name].dtype) for name, values in derived.items()}
+        def derive(fields: dict[str, Array], is_meant_R: Array) -> dict[str, np.ndarray]:
+            meant = np.flatnonzero(is_meant_R)
+            chosen = {name: np.asarray(values)[meant] for name, values in fields.items()}
+            derived = derived_constants(self.model, chosen) if len(meant) else {}
+            constants = {name: np.repeat(row[None], num_rows, axis=0) for name, row in nominal.items()}
+            for name, values in derived.items():
+                constants[name][meant] = values
+            return constants
 
-        return {**model_fields, **jax.pure_callback(derive, shapes, model_fields, vmap_method="sequential")}
+        derived = jax.pure_callback(derive, shapes, model_fields, is_meant_R, vmap_method="sequential")
+        return {**model_fields, **derived}
 
     # What follows is for one row.
 
@@ -233,14 +240,14 @@ class MjxBackend:
         return PhysicsState(integration=integration, view=View(**view))
 
 
-def put_model(model: mujoco.MjModel) -> mjx.Model:
+def put_model(model: mujoco.MjModel, device: Device | None = None) -> mjx.Model:
     """The model on MJX, which looks for its own limits at the numbers' index instead of their address (3.17)."""
     placed = copy.copy(model)
     for name in (MAX_CONTACT_POINTS, MAX_GEOM_PAIRS):
         index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, name)
         if index >= 0:
             placed.numeric_data[index] = mjx_limit(model, name)
-    return mjx.put_model(placed)
+    return mjx.put_model(placed, device=device, impl="jax")  # or it might be Warp's
 
 
 def _adapted(

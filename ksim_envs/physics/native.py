@@ -24,12 +24,12 @@ from jax.typing import ArrayLike
 from mujoco.batch import Batch, SimulationError
 
 from ksim_envs import guard
-from ksim_envs.errors import ForkedProcessError
+from ksim_envs.errors import ForkedProcessError, InvalidConfigError
 from ksim_envs.physics.backend import CHANGE, PREVIOUS
 from ksim_envs.physics.model import RUNGE_KUTTA
 from ksim_envs.physics.model_fields import needs_derived_constants, usable_rows
 from ksim_envs.runtime import quiet_mujoco, usable_processors
-from ksim_envs.types import PhysicsState, Push, View
+from ksim_envs.types import Device, PhysicsState, Push, View
 
 INPUTS = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_QFRC_APPLIED | mujoco.mjtState.mjSTATE_XFRC_APPLIED
 OVERFLOWS = [mujoco.mjtWarning.mjWARN_CONTACTFULL.value, mujoco.mjtWarning.mjWARN_CNSTRFULL.value]
@@ -61,7 +61,7 @@ class NativeBackend:
             num_threads: threads, the caller's included; None for one for each processor that the process may use.
         """
         self.model, self.num_envs = model, num_envs
-        self.device = jax.local_devices(backend="cpu")[0]
+        self.device = _processor()
         self.num_threads = min(num_threads or usable_processors(), num_envs)
         self._frame_skip = frame_skip
         self._changes = sorted(name.removesuffix(CHANGE) for name in reads if name.endswith(CHANGE))
@@ -280,6 +280,21 @@ class NativeBackend:
             self._batch.get_data(int(row), self._scratch)
             mujoco.mj_rnePostConstraint(self.model, self._scratch)
             self._bound["cfrc_ext"][row] = self._scratch.cfrc_ext
+
+
+def _processor() -> Device:
+    """JAX's device on which native envs hand their arrays over.
+
+    Raises:
+        InvalidConfigError: JAX was told to leave it out.
+    """
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise InvalidConfigError(
+            f"The native backend needs JAX's CPU, which is not there ({error}). Set JAX_PLATFORMS=cuda,cpu before "
+            "Python starts, or leave it unset."
+        ) from error
 
 
 def _abandon_batches() -> None:

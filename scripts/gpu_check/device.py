@@ -27,7 +27,7 @@ def place(needs_cuda: bool = False) -> str:
         return "cpu"
     if device.platform != "gpu" or not torch.cuda.is_available():
         raise SkipTest(f"this needs CUDA; JAX is on {device.device_kind}, torch is {torch.__version__}")
-    return f"cuda:{device.id}"
+    return f"cuda:{device.local_hardware_id}"
 
 
 def synchronize() -> None:

@@ -19,7 +19,11 @@ from scripts.gpu_check.checks import Checks, Verdict, in_new_process
 from scripts.gpu_check.device import jax_work, place, side, torch, torch_work
 from scripts.gpu_check.dlpack_envs import Loop, compared, cost, outputs, second_device
 
-MEMORY_SHARES = ({"PREALLOCATE": "true"}, {"PREALLOCATE": "true", "MEM_FRACTION": "0.30"}, {"PREALLOCATE": "false"})
+MEMORY_SHARES = (
+    {"PYTHON_CLIENT_PREALLOCATE": "true"},
+    {"PYTHON_CLIENT_PREALLOCATE": "true", "CLIENT_MEM_FRACTION": "0.30"},
+    {"PYTHON_CLIENT_PREALLOCATE": "false"},
+)
 
 
 def checks(id: str, num_steps: int) -> Checks:
@@ -109,7 +113,7 @@ def memory(share: dict[str, str]) -> Verdict:
 
 def memory_left(share: dict[str, str], device: str) -> dict[str, float]:
     """The device's memory in GiB before and after JAX has started."""
-    os.environ.update({f"XLA_PYTHON_CLIENT_{name}": value for name, value in share.items()})
+    os.environ.update({f"XLA_{name}": value for name, value in share.items()})
     before, total = torch.cuda.mem_get_info(device)
     jax.block_until_ready(jnp.ones(8))
     left = {"total": total, "free before": before, "free after": torch.cuda.mem_get_info(device)[0]}

@@ -19,7 +19,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from ksim_envs import dlpack
-from ksim_envs.errors import InvalidActionError
+from ksim_envs.errors import InvalidActionError, MissingDependencyError
 from ksim_envs.vector_env import KsimVectorEnv
 from tests.marks import MODES, OUTPUTS, TORCH, needs_torch
 
@@ -132,14 +132,29 @@ def test_numpy_from_an_accelerator_is_fetched_at_once_and_writable(monkeypatch: 
 
 
 @pytest.mark.parametrize(("platform", "kept"), [("cpu", 0), ("gpu", 4)])
-def test_torch_exports_of_two_steps_are_kept_alive_on_an_accelerator(platform: str, kept: int) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
+def test_torch_exports_of_two_steps_are_kept_alive_on_an_accelerator(
+    platform: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     export = dlpack.Exporter("torch", SimpleNamespace(platform=platform))
     trees = [jnp.full(4, i) for i in range(6)]
     alive = [weakref.ref(tree) for tree in trees]
     while trees:
         export(trees.pop(0))
     assert [reference() is not None for reference in alive] == [False] * (6 - kept) + [True] * kept
+
+
+def test_a_torch_that_cannot_use_the_gpu_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(MissingDependencyError, match='Install one with CUDA .*or pass backend="native"'):
+        dlpack.Exporter("torch", SimpleNamespace(platform="gpu"))
+
+
+def test_devices_have_torchs_names_of_this_process() -> None:
+    assert dlpack.torch_name(CPU) == "cpu"
+    assert dlpack.torch_name(SimpleNamespace(platform="gpu", id=9, local_hardware_id=1)) == "cuda:1"
 
 
 # Whose memory it is

@@ -35,5 +35,5 @@ def test_the_gradient_of_a_rollout_on_mjx_is_the_slope_that_c_mujoco_has():
         for action in range(2):
             place = step, 0, action
             high, low = (value(actions.at[place].add(sign * difference)) for sign in (1, -1))
-            np.testing.assert_allclose(gradient[place], (high - low) / (2 * difference), rtol=0.05, atol=2e-5)
-    assert (np.abs(gradient) > 1e-5).all()
+            np.testing.assert_allclose(gradient[place], (high - low) / (2 * difference), rtol=0.05, atol=5e-6)
+    assert (np.abs(gradient[:, 0]) > 1e-4).all()

@@ -31,7 +31,38 @@ jax.tree.map(np.testing.assert_array_equal, found, play(first))
 """
 
 
-def test_a_batch_and_its_wrappers_stay_on_the_device_that_was_chosen():
+TRAINING = """
+import jax
+
+from agents.evaluate import Evaluator
+from agents.ppo import PPOConfig
+from agents.ppo.trainer import Trainer
+from ksim_envs import make_functional
+
+first, second = jax.devices()
+jax.config.update("jax_default_device", second)  # as a GPU is where there is one
+core = make_functional("ksim/InvertedPendulum-v0", 4, backend="native")
+assert core.backend.device == first
+config = PPOConfig(num_envs=4, num_env_states_per_minibatch=32, num_minibatches=1, total_env_steps=64)
+trainer = Trainer(core, config)
+state, _ = trainer.iterate(trainer.start())
+assert {leaf.device for leaf in jax.tree.leaves(state)} == {first}
+(policy,) = trainer.policies(state)
+final, _ = Evaluator(core, 0)._run(policy, Evaluator(core, 0)._key_E)
+assert {leaf.device for leaf in jax.tree.leaves(final)} == {first}
+Evaluator(core, 0)(jax.device_put(policy, second))
+"""
+
+
+def run_on_two_devices(script):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    ended = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=600)
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_batch_and_its_wrappers_stay_on_the_device_that_was_chosen():
+    run_on_two_devices(SCRIPT)
+
+
+def test_training_in_native_envs_stays_on_the_processor_whatever_jaxs_default_is():
+    run_on_two_devices(TRAINING)

@@ -14,7 +14,8 @@ from tests.marks import needs_torch
 ROOT = Path(__file__).parents[2]
 ID = "ksim/InvertedPendulum-v0"
 UNNEEDED = ("agents", "matplotlib", "rich", "tyro")
-NEEDS_CUDA = ("(d) env, torch on its own stream", "(g) cuda:1", "(h) memory with {'PREALLOCATE': 'false'}")
+SHARE = {"PYTHON_CLIENT_PREALLOCATE": "false"}
+NEEDS_CUDA = ("(d) env, torch on its own stream", "(g) cuda:1", f"(h) memory with {SHARE}")
 
 
 def check(folder, *args):

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from ksim_envs.errors import InvalidConfigError
 from ksim_envs.guard import Fault
 from ksim_envs.physics import load_model, make_backend
 from ksim_envs.tasks.ant import ANT
@@ -453,6 +454,15 @@ def test_a_start_that_is_out_of_bounds_is_not_replaced_but_flagged_in_the_first_
     np.testing.assert_equal(engine.backend.state_dict(state)[place][2, 0], getattr(varied, place)[2, 0])
     assert_same_bits(rows(state, others), rows(clean, others))
     assert engine.step(state, varied)[1].tolist() == [Fault.INPUT.mask if row == 2 else 0 for row in EVERY_ROW]
+
+
+def test_native_envs_without_jaxs_processor_are_refused_with_the_remedy(monkeypatch):
+    def none(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", none)
+    with pytest.raises(InvalidConfigError, match="Unknown backend cpu.*JAX_PLATFORMS=cuda,cpu"):
+        make_backend("native", load_model(ROLLING_BALL, "fast"), 1, frame_skip=1, reads=frozenset())
 
 
 CROWD = """
