@@ -73,7 +73,9 @@ def main() -> int:
 
 def run_all(plan: Plan, known: Results, folder: Path, seconds: float) -> int:
     """Run the jobs that are missing and likely to end in time, add their results, and count those that failed."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # which ends the job too
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as it is under nohup
+            signal.signal(each, lambda number, frame: sys.exit(128 + number))  # which ends the job too
     num_failed, end, facts = 0, time.monotonic() + seconds, machine()
     check_versions(facts, known)
     with lock(folder):

@@ -86,6 +86,8 @@ def run(job: Job, machine: dict[str, str], show: Callable[[Row], None]) -> Row |
                 os.killpg(child.pid, signal.SIGKILL)
     if "setup_s" not in facts:  # which is told when the training is over
         return None
+    if child.returncode:
+        print(f"    The process ended with status {child.returncode} after the training.", flush=True)
     after = os.times()
     wall_s = after.elapsed - before.elapsed
     cpu_s = sum(after[2:4]) - sum(before[2:4])  # of children

@@ -45,7 +45,7 @@ class Plan:
         for task in self.tasks:
             for seed in self.seeds:
                 for contestant in self.contestants:
-                    if seed == self.seeds[0]:
+                    if seed == self.seeds[0] and not self._settled(task, contestant, results):
                         yield from self.trials(task, contestant)
                     yield self.training(seed, task, contestant, results)
 
@@ -59,10 +59,8 @@ class Plan:
 
         So all seeds have one, also where a machine with other processors goes on.
         """
-        there = [job for job in (one.job for one in results.values() if one.job.num_episodes) if self.has(job)]
-        alike = [job for job in there if (job.task, job.contestant) == (task, contestant)]
-        if alike:
-            return replace(max(alike, key=lambda job: job.seed == seed), seed=seed)
+        if settled := self._settled(task, contestant, results):
+            return replace(max(settled, key=lambda job: job.seed == seed), seed=seed)
         tried = [trial for trial in self.trials(task, contestant) if trial.key in results]
         fastest = max(
             tried,
@@ -88,6 +86,11 @@ class Plan:
             return self.env_steps or TASKS[task].env_steps
         config = preset(ksim_id(task))
         return max(self.env_steps, 2 * config.dataset_size) if self.env_steps else config.total_env_steps
+
+    def _settled(self, task: str, contestant: str, results: Results) -> list[Job]:
+        """The trainings of a contestant that are there: their setting is that of all others."""
+        alike = [one.job for one in results.values() if (one.job.task, one.job.contestant) == (task, contestant)]
+        return [job for job in alike if job.num_episodes and self.has(job)]
 
     def _training(self, seed: int, trial: Job) -> Job:
         """A whole training in a trial's setting."""

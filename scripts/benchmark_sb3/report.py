@@ -52,11 +52,11 @@ one core did of C MuJoCo just before the training and just after it (before only
 
 The brackets of a task's last table say how many seeds a contestant has: means over different numbers of them are not to
 be compared to the digit. The preset of Hopper is the shared set, so its `ksim` and `ksim_preset` learn the same too.
-`python -m scripts.benchmark_sb3 --out {folder}` goes on with what is left."""
+The command that wrote this into {folder} goes on with what is left."""
 
 TRIED = """\
 Each contestant trains with the number of torch's threads and, where it has a choice, in the kind of vector env that
-were fastest for it in a short trial of each"""
+were fastest for it, by the yardstick, in a short trial of each"""
 NOT_TRIED = "Settings were not tried: torch has one thread, and SB3's envs are in a `DummyVecEnv`"
 
 DISTURBANCE = 0.1
@@ -80,7 +80,10 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
         lines += [f"**Not complete: {len(missing)} trainings are missing:** {', '.join(missing)}.", ""]
     if unused := [one.job for one in results.values() if one.job.num_episodes and _is_unused(plan, one.job)]:
         named = ", ".join(f"{job.task} {_name(job)} ({job.env_steps:,} env steps)" for job in unused)
-        lines += [f"Not shown, for their hyperparameters, env steps or evaluations are not today's: {named}.", ""]
+        lines += [
+            f"Not shown, as hyperparameters, env steps or evaluations are not this report's: {named}.",
+            "",
+        ]
     for task in plan.tasks:
         groups: Groups = {
             name: group
@@ -165,7 +168,7 @@ def _rates(name: str, group: Sequence[Result], reference: float) -> Row:
         "": CONTESTANTS[name].label,
         "envs": f"{job.num_envs} ({job.envs})",
         "torch threads": job.num_threads or "",
-        **{part: f"{_rate(group, part):,.0f}" for part in ("stepping", "collection", "training")},
+        **{part: _number(_rate(group, part), ",.0f") for part in ("stepping", "collection", "training")},
         "training, SB3 = 1": _number(_relative_rate(group) / reference, ".2f"),
         "env steps": f"{group[0].evaluations[-1]['env_steps']:,}",
         "seconds": f"{np.median([one.seconds for one in group]):,.0f}",
@@ -180,12 +183,13 @@ def _trial(result: Result) -> Row:
         "envs": f"{job.num_envs} ({job.envs})",
         "torch threads": job.num_threads or "",
         "training": f"{result.rates()['training']:,.0f}",
+        "steps per step of the yardstick": f"{result.relative_rate():.4f}",
     }
 
 
 def _rate(group: Sequence[Result], part: str) -> float:
     """The median over the seeds."""
-    return float(np.median([one.rates()[part] for one in group]))
+    return float(np.nanmedian([one.rates()[part] for one in group]))
 
 
 def _relative_rate(group: Sequence[Result]) -> float:

@@ -26,7 +26,7 @@ class Result:
     """In order; at least one. Those of trials have times, and no returns."""
     setup_s: float
     step_rate: float | None
-    """Env steps per second of the envs alone; None in a trial."""
+    """Env steps per second of the envs alone; None in a trial, and where it could not be measured any more."""
     wall_s: float
     """Of the whole process, with imports and evaluations."""
     cpu_s: float

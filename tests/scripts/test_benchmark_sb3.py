@@ -290,8 +290,8 @@ def test_all_seeds_train_in_the_setting_of_the_first_whatever_the_machine_has(tm
 def test_the_report_names_what_it_does_not_show(half, tmp_path):
     old = finished(job("sb3", env_steps=500), evaluation(500, 42.0, 7.0))
     text = report.write(plan(), half | known(old), tmp_path)
-    assert "not today's: Hopper sb3 seed 0 (500 env steps)." in text
-    assert "not today's" not in report.write(plan(tasks=("Humanoid",)), half, tmp_path)
+    assert "not this report's: Hopper sb3 seed 0 (500 env steps)." in text
+    assert "not this report's" not in report.write(plan(tasks=("Humanoid",)), half, tmp_path)
 
 
 def test_estimates_come_from_equal_trainings_or_else_from_rates_or_else_from_a_guess():
@@ -481,7 +481,10 @@ def test_the_report_has_the_settings_that_were_tried(half, tmp_path):
     found = half | known(*(timed(trial, 1000.0 + number) for number, trial in enumerate(trials)))
     text = report.write(asked, found, tmp_path)
     for number, trial in enumerate(trials):
-        assert f"| sb3 | 16 ({trial.envs}) | {trial.num_threads} | {1000 + number:,} |" in text.splitlines()
+        assert (
+            f"| sb3 | 16 ({trial.envs}) | {trial.num_threads} | {1000 + number:,} | {1000 + number}.0000 |"
+            in text.splitlines()
+        )
     assert "tried, in short" not in report.write(plan(), half, tmp_path)
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_that_was_stopped_and_killed_ends_like_one_that_was_not():
-    command = [sys.executable, "-m", "scripts.stress_training", "--stops", "1", "--kills", "1", "--iterations", "100"]
+    command = [sys.executable, "-m", "scripts.stress_training", "--stops", "1", "--kills", "1", "--iterations", "400"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
     assert "2 of 2 blows found the run at work" in ended.stdout, ended.stdout
