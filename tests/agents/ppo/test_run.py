@@ -251,10 +251,10 @@ def test_metrics_are_strict_json(finished):
 
 
 def test_several_seeds_keep_the_best_policy(tiny_id, tmp_path):
-    config = replace(CONFIG, num_seeds=2, total_env_steps=512)
+    config = replace(CONFIG, seed=3, num_seeds=2, total_env_steps=512)
     result = ppo.train(tiny_id, config, run_dir=tmp_path)
     last = [row for row in rows(tmp_path) if row["kind"] == "eval"][-1]
-    by_seed = [last["return_mean_of_seed_0"], last["return_mean_of_seed_1"]]
+    by_seed = [last["return_mean_of_seed_3"], last["return_mean_of_seed_4"]]
     assert result.evaluation.return_E.mean() == pytest.approx(max(by_seed))
     obs = np.ones(result.policy.num_observations, np.float32)
     best = int(np.argmax(by_seed))
