@@ -18,6 +18,7 @@ from ksim_envs.tasks.task import Task
 from ksim_envs.vector_env import KsimVectorEnv
 from tests import tiny
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads in one worker would wait for those in the other
 gc.set_threshold(50_000, 20, 20)  # JAX traces with many small objects: do not look for garbage so often
 
 BACKENDS = ("native", "mjx")
