@@ -56,7 +56,7 @@ The command that wrote this into {folder} goes on with what is left."""
 
 TRIED = """\
 Each contestant trains with the number of torch's threads and, where it has a choice, in the kind of vector env that
-were fastest for it, by the yardstick, in a short trial of each"""
+were fastest for it in a short trial of each (by the yardstick, or at commits before a4275d9 as they ran)"""
 NOT_TRIED = "Settings were not tried: torch has one thread, and SB3's envs are in a `DummyVecEnv`"
 
 DISTURBANCE = 0.1
