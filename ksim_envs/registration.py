@@ -193,13 +193,13 @@ def make_for_gymnasium(task_id: str, num_envs: int | None = None, **keywords: An
     limit = caller.f_locals.get("max_episode_steps")  # an argument of gym.make itself; no env ever sees it
     if limit is None:
         limit = getattr(caller.f_locals.get("env_spec"), "max_episode_steps", None)  # of an env that is made anew
-    if num_envs is None and limit not in (None, -1):
-        keywords.setdefault("episode_length", limit)  # or a longer one would be ours all the same
-    elif limit not in (None, -1):
-        raise InvalidConfigError(
-            f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in "
-            f"Gymnasium's TimeLimit, which is made for a single env. Pass episode_length={limit} instead."
-        )
+    if limit not in (None, -1):
+        if num_envs is not None:
+            raise InvalidConfigError(
+                f"gym.make({task_id!r}, num_envs={num_envs}, max_episode_steps={limit}) would wrap the batch in "
+                f"Gymnasium's TimeLimit, which is made for a single env. Pass episode_length={limit} instead."
+            )
+        keywords.setdefault("episode_length", limit)  # or the env would end a longer one itself
     return make(task_id, num_envs, **keywords)
 
 

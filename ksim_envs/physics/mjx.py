@@ -174,8 +174,7 @@ class MjxBackend:
 
         def derive(fields: dict[str, Array], is_meant_R: Array) -> dict[str, np.ndarray]:
             meant = np.flatnonzero(is_meant_R)
-            chosen = {name: np.asarray(values)[meant] for name, values in fields.items()}
-            derived = derived_constants(self.model, chosen) if len(meant) else {}
+            derived = derived_constants(self.model, {name: np.asarray(each)[meant] for name, each in fields.items()})
             constants = {name: np.repeat(row[None], num_rows, axis=0) for name, row in nominal.items()}
             for name, values in derived.items():
                 constants[name][meant] = values

@@ -44,7 +44,7 @@ def usable_rows(values: np.ndarray, nominal: np.ndarray) -> np.ndarray:
 
     The core does not step such rows; the engine only must not stumble over them.
     """
-    is_usable = (np.abs(values) <= mujoco.mjMAXVAL).reshape(len(values), -1).all(axis=1)
+    is_usable = (np.abs(values) <= mujoco.mjMAXVAL).all(axis=tuple(range(1, values.ndim)))
     return np.where(is_usable.reshape(-1, *[1] * (values.ndim - 1)), values, nominal)
 
 

@@ -80,10 +80,7 @@ def write(plan: Plan, results: Results, folder: Path) -> str:
         lines += [f"**Not complete: {len(missing)} trainings are missing:** {', '.join(missing)}.", ""]
     if unused := [one.job for one in results.values() if one.job.num_episodes and _is_unused(plan, one.job)]:
         named = ", ".join(f"{job.task} {_name(job)} ({job.env_steps:,} env steps)" for job in unused)
-        lines += [
-            f"Not shown, as hyperparameters, env steps or evaluations are not this report's: {named}.",
-            "",
-        ]
+        lines += [f"Not shown, as hyperparameters, env steps or evaluations are not this report's: {named}.", ""]
     for task in plan.tasks:
         groups: Groups = {
             name: group
