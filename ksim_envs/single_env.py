@@ -19,6 +19,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
     """Any task, one env. Observations are float32 NumPy arrays; reward, flags and info are Python scalars (or arrays).
 
     Like any Gymnasium env it must be reset after an episode has ended; a step before that raises `ResetNeededError`.
+    The core and the counts of faults are those of a batch: `gym.make` with `num_envs=1` gives one that has them.
     """
 
     def __init__(

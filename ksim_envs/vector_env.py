@@ -48,6 +48,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         num_envs: number of envs.
         render_mode: None or `"rgb_array"`.
         num_rendered_envs: `render` returns frames of this many envs, the first ones.
+        core: the `Core` that it steps, which has the task, the model and the physics backend.
     """
 
     # an attribute, because `close` may run when the interpreter has cleared this module
@@ -280,7 +281,12 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             return self._delivered(result)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Frames of the first `num_rendered_envs` envs, each (height, width, 3) uint8; None without a render mode."""
+        """Frames of the first `num_rendered_envs` envs, each (height, width, 3) uint8; None without a render mode.
+
+        Raises:
+            RenderError: no GL library can draw, in words that say what to install.
+            KsimError: it has not been reset, or is closed.
+        """
         if self.render_mode is None:
             return None
         return tuple(self._renderer.frame(qpos) for qpos in self.physics_state()["qpos"][: self.num_rendered_envs])
@@ -289,13 +295,20 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """NumPy copies at the engine's precision.
 
         Returns:
-            `"qpos"` (num_envs, nq), `"qvel"` (num_envs, nv) and `"time"` (num_envs,).
+            `"qpos"` (num_envs, nq) in m and rad, `"qvel"` (num_envs, nv) per s, and `"time"` (num_envs,) in s.
+
+        Raises:
+            KsimError: it has not been reset, or is closed.
         """
         with self._usable():
             return self.core.backend.state_dict(self._reset_state().physics)
 
     def fault_counts(self) -> dict[str, np.ndarray]:
-        """How often each kind of fault befell each env since its seed: names of `guard.Fault` to (num_envs,) int32."""
+        """How often each kind of fault befell each env since its seed: names of `guard.Fault` to (num_envs,) int32.
+
+        Raises:
+            KsimError: it has not been reset, or is closed.
+        """
         with self._usable():
             counts_EC = np.array(self._reset_state().fault_count_EC)
             return {fault.name.lower(): counts_EC[:, fault] for fault in Fault}

@@ -45,16 +45,15 @@ BY_NAME = {
 """The tests in `test_ksim_terms.py` whose cases have ksim's own names: the keys of the tables in `ksim_terms.py`."""
 HEADER = """# ksim's terms, and ours
 
-Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here. Terms are
-parts that one puts together: where several of ours stand beside a name, a task combines them, for example a `Tracking`
-of a `BaseLinearVelocity`. What stands behind **Here** is from the tests, in which `Touches()` and `Soles()` are the
-contacts and the places of a robot's feet; of what ksim adds up itself it has a line for each part. A name in brackets
-behind a test is that of the cases in which it stands, on each backend. `python -m scripts.terms_table` makes this page
-from docstrings and tests; don't edit it.
+Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here: a term, or
+several that a task combines, for example a `Tracking` of a `BaseLinearVelocity`. **Here:** shows code from the tests, in
+which `Touches()` and `Soles()` are the contacts and the places of a robot's feet; a sum has a line for each of its
+parts. A name in brackets behind a test is that of its case, which runs on each backend. `python -m scripts.terms_table`
+makes this page from docstrings and tests; don't edit it.
 
-No noise or bias is a quantity without a wrapper, and a constant scale a plain number. Three of ksim's names have no
-counterpart: `AMPReward` and `TeacherReward` belong to learning algorithms, not to tasks, and `actuator_update_dt`, an
-actuator slower than physics but faster than the policy, is missing.
+What ksim calls no noise or no bias is a quantity without a wrapper, and a constant scale a plain number. Three names
+have no counterpart: `AMPReward` and `TeacherReward` belong to learning algorithms, not to tasks, and
+`actuator_update_dt`, an actuator slower than physics but faster than the policy, is missing.
 """
 
 

@@ -38,8 +38,9 @@ preset's factor on rewards.
 
 Our envs have `dynamics="fast"` (Euler and Newton's solver, where Gymnasium's may have RK4 and PGS), their preset's
 spread of contacts, and staggered first episodes. `sb3_ksim_gymnasium` and `ksim_gymnasium` have the dynamics of
-Gymnasium's own model file instead: what they gain on SB3 is not due to cheaper physics, and their policies have nothing
-to get used to when they are evaluated. HalfCheetah's own are the fast ones, so both learn the same, number for number.
+Gymnasium's own model file and no spread of contacts: what they gain on SB3 is not due to cheaper physics, and their
+policies have nothing to get used to when they are evaluated. HalfCheetah's own dynamics are the fast ones, and its
+preset spreads no contacts, so both learn the same, number for number.
 
 Returns are those of the policy without noise in Gymnasium's own v5 env, whoever trained it: {num_episodes} episodes
 from the same first states. Time is wall-clock: set-up, compilation and training, without evaluations and imports (but
