@@ -46,10 +46,10 @@ BY_NAME = {
 HEADER = """# ksim's terms, and ours
 
 Each term of K-Scale Labs' `ksim`, in its last version (0.2.10) or earlier, and what takes its place here: a term, or
-several that a task combines, for example a `Tracking` of a `BaseLinearVelocity`. **Here:** shows code from the tests, in
-which `Touches()` and `Soles()` are the contacts and the places of a robot's feet; a sum has a line for each of its
-parts. A name in brackets behind a test is that of its case, which runs on each backend. `python -m scripts.terms_table`
-makes this page from docstrings and tests; don't edit it.
+several that a task combines, for example a `Tracking` of a `BaseLinearVelocity`. **Here:** shows code from the tests,
+in which `Touches()` and `Soles()` are the contacts and the places of a robot's feet; a sum has a line for each of its
+parts. A name in brackets behind a test is that of its case, which runs on each backend. `python -m
+scripts.terms_table` makes this page from docstrings and tests; don't edit it.
 
 What ksim calls no noise or no bias is a quantity without a wrapper, and a constant scale a plain number. Three names
 have no counterpart: `AMPReward` and `TeacherReward` belong to learning algorithms, not to tasks, and
