@@ -68,8 +68,8 @@ def private_actions(value: Any, shape: tuple[int, ...], axes: str, device: Devic
     """Actions from any library as an array that nobody else can change.
 
     Args:
-        value: NumPy, JAX or torch array, or nested lists. Host values must be finite; device arrays are not read back,
-            and a value there that is not finite counts as a divergence of its row.
+        value: NumPy, JAX or torch array, or nested lists. Host values must be finite; in an array of JAX or a GPU they
+            are not looked at, and one that is not finite counts as a divergence of its row.
         shape: the shape that it must have.
         axes: that shape in words, for the message.
         device: where the env computes.
@@ -146,6 +146,10 @@ class _Owner:
         self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
 
 
+def _same(leaf: Array) -> Array:
+    return leaf
+
+
 def torch_name(device: Device) -> str:
     """The device as torch spells it."""
     kind = {"gpu": "cuda"}.get(device.platform, device.platform)
@@ -157,7 +161,7 @@ def _conversion(output: str, device: Device) -> tuple[Callable[[Array], Any], Ca
     if output == "numpy":
         return _owned_numpy, np.copy
     if output == "jax":
-        return lambda leaf: leaf, lambda leaf: leaf
+        return _same, _same
     try:
         import torch
     except ImportError as error:

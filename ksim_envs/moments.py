@@ -30,7 +30,8 @@ class Moments:
             size: L.
             weight: or of so many observations with mean 0 and variance 1; some make up for a first batch of equals.
         """
-        return cls(count=jnp.full((), weight, jnp.float32), mean_L=jnp.zeros(size), var_L=jnp.ones(size))
+        mean_L, var_L = jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
+        return cls(count=jnp.full((), weight, jnp.float32), mean_L=mean_L, var_L=var_L)
 
     @classmethod
     def of(cls, obs_DL: Float[Array, "D L"], is_valid_D: Bool[Array, "D"]) -> Moments:

@@ -130,7 +130,7 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the recipe, like `KsimVectorEnv`."""
         self._batch.spec = self.spec
-        return self._batch.__reduce__()
+        return self._batch.__reduce__()[:2]
 
 
 def _first(info: Info) -> Info:

@@ -37,6 +37,9 @@ from ksim_envs.runtime import paused_gc
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import Autoreset, Device, EnvState, HeadStart, Info, StepResult
 
+SETTINGS = ("autoreset_mode", "output", "episode_length")
+"""What may be changed on an env that is there; copies have it too."""
+
 
 class KsimVectorEnv(VectorEnv, gym.Env):
     """Any task, many envs at once.
@@ -260,7 +263,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             obs (num_envs, num_obs) float32; reward (num_envs,) float32; terminated and truncated (num_envs,) bool;
             info, a dictionary of arrays of length num_envs. In SAME_STEP mode info also has `final_obs` and
             `final_info` with their masks: for NumPy only when an episode ended, else always (looking would wait for the
-            device).
+            device; DISABLED mode does wait, to see whether an episode has ended).
 
         Raises:
             InvalidActionError: the actions cannot be used; the env is as it was.
@@ -316,12 +319,18 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of the batch, or read an attribute, and return the result once for each env.
 
-        An array of length `num_envs` is taken apart, and so are the frames of `render` when each env has one.
+        An array of length `num_envs` is taken apart, and so are a dictionary of such arrays, and the frames of `render`
+        when each env has one.
         """
         found = getattr(self, name)
         value: Any = found(*args, **kwargs) if callable(found) else found
-        is_per_env = isinstance(value, np.ndarray) or (name == "render" and isinstance(value, tuple))
-        if is_per_env and len(value) == self.num_envs:
+
+        def is_per_env(value: Any) -> bool:
+            return isinstance(value, np.ndarray) and len(value) == self.num_envs
+
+        if isinstance(value, dict) and value and all(map(is_per_env, value.values())):
+            return tuple({key: leaf[row] for key, leaf in value.items()} for row in range(self.num_envs))
+        if is_per_env(value) or (name == "render" and isinstance(value, tuple) and len(value) == self.num_envs):
             return tuple(value)
         return (value,) * self.num_envs
 
@@ -351,13 +360,18 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             self.closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the recipe: unpickling makes a fresh env, as Gymnasium's `EzPickle` does."""
+        """Pickle as the recipe: unpickling makes a fresh env with the same settings, as Gymnasium's `EzPickle` does."""
         if self.spec is None:
             raise KsimError(
                 "this env was not made by gym.make, so it cannot be pickled; make it with gym.make(id), or pickle its "
                 "arguments."
             )
-        return gym.make, (self.spec,)
+        return gym.make, (self.spec,), {name: getattr(self, name) for name in SETTINGS}
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        """Take over what may have been changed since the other env was made."""
+        for name, value in settings.items():
+            setattr(self, name, value)
 
     @cached_property
     def _renderer(self) -> Any:

@@ -37,6 +37,20 @@ def prepared(env: Any, output: str, privileged: Sequence[str] = ()) -> KsimVecto
     return env
 
 
+def check_prepared(env: KsimVectorEnv, output: str) -> None:
+    """Refuse to go on with a batch that is no longer as `prepared` left it.
+
+    Raises:
+        InvalidConfigError: somebody has set another auto-reset mode or output.
+    """
+    mode = env.autoreset_mode
+    if mode is not AutoresetMode.SAME_STEP or env.output != output:
+        raise InvalidConfigError(
+            f"the batch has autoreset_mode={mode.name.lower()!r} and output={env.output!r} now, and its adapter needs "
+            f"'same_step' and {output!r}: set them back, or use another batch for what needs others."
+        )
+
+
 def seen_by_critic(concatenate: Any, obs: Any, info: Info, privileged: Sequence[str]) -> Any:
     """(num_envs, L): the observations, and behind them these metrics of each env."""
     return concatenate([obs, *(info[name].reshape(len(obs), -1) for name in privileged)], 1)

@@ -112,7 +112,7 @@ class FunctionalEnv:
         data = self._one.reset(rng)
         metrics, info = self._split(self.core.info(data))
         info["num_episodes"] = jnp.zeros_like(data.episode_E)  # that have begun to move
-        zero = jnp.zeros(())
+        zero = jnp.zeros((), jnp.float32)
         return State(data=data, obs=self.observe(data), reward=zero, done=zero, metrics=metrics, info=info)
 
     def step(self, state: State, action: Array) -> State:

@@ -7,6 +7,9 @@ and in the configuration of a run:
     config:
       env_name: ksim
       env_config: {id: ksim/Ant-v0, privileged: [x_velocity]}  # what else is here goes to gym.make
+      device: cpu  # rl_games' own, "cuda:0" unless one says so
+
+Where the policy is on another device than the envs, `env_config` names it too: `policy_device: cuda:0`.
 
 The observations are what its policies see, and with `privileged` metrics the states for its `central_value_config`.
 """
@@ -21,7 +24,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from ksim_envs.adapters import critic_space, prepared, seen_by_critic
+from ksim_envs.adapters import check_prepared, critic_space, prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 
@@ -45,7 +48,14 @@ class RlGamesVecEnv(IVecEnv):
     """
 
     def __init__(
-        self, num_actors: int, *, id: str, seed: int | None = None, privileged: Sequence[str] = (), **keywords: Any
+        self,
+        num_actors: int,
+        *,
+        id: str,
+        seed: int | None = None,
+        privileged: Sequence[str] = (),
+        policy_device: str | None = None,
+        **keywords: Any,
     ) -> None:
         """Make a batch.
 
@@ -54,6 +64,7 @@ class RlGamesVecEnv(IVecEnv):
             id: of the task.
             seed: of the first reset.
             privileged: names of metrics of the task that a central value function sees behind the observations.
+            policy_device: where tensors go to, as torch spells it; None for where the envs are.
             **keywords: of `gym.make`.
 
         Raises:
@@ -61,6 +72,7 @@ class RlGamesVecEnv(IVecEnv):
         """
         self.env = prepared(gym.make(id, num_envs=num_actors, **keywords).unwrapped, "torch", privileged)
         self._seed, self._privileged = seed, tuple(privileged)
+        self._device = torch.device(policy_device or self.env.device)
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -80,8 +92,11 @@ class RlGamesVecEnv(IVecEnv):
 
     def step(self, actions: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor, Info]:
         """One control step of every env: observations, reward, whether the episode ended, and `time_outs`."""
-        obs, reward, terminated, truncated, info = self.env.step(actions.detach())
-        return self._grouped(obs, info), reward, terminated | truncated, {"time_outs": truncated & ~terminated}
+        check_prepared(self.env, "torch")
+        obs, reward, terminated, truncated, info = self.env.step(actions.detach().to(self.env.device))
+        done, time_outs = terminated | truncated, truncated & ~terminated
+        reward, done, time_outs = (leaf.to(self._device) for leaf in (reward, done, time_outs))
+        return self._grouped(obs, info), reward, done, {"time_outs": time_outs}
 
     def get_env_info(self) -> Info:
         """The spaces of one env."""
@@ -99,8 +114,9 @@ class RlGamesVecEnv(IVecEnv):
 
     def _grouped(self, obs: torch.Tensor, info: Info) -> Any:
         if not self._privileged:
-            return obs
-        return {"obs": obs, "states": seen_by_critic(torch.cat, obs, info, self._privileged)}
+            return obs.to(self._device)
+        states = seen_by_critic(torch.cat, obs, info, self._privileged)
+        return {"obs": obs.to(self._device), "states": states.to(self._device)}
 
 
 vecenv.register("KSIM", lambda _, num_actors, **keywords: RlGamesVecEnv(num_actors, **keywords))

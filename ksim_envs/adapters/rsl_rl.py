@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ksim_envs.adapters import prepared, seen_by_critic
+from ksim_envs.adapters import check_prepared, prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -112,6 +112,7 @@ class RslRlVecEnv(VecEnv):
             Observation groups, reward (num_envs,), dones (num_envs,) int64, and extras: `time_outs` (num_envs,) bool,
             and `log` with the means of the reward terms, and the share of rows that diverged.
         """
+        check_prepared(self.env, "torch")
         obs, reward, terminated, truncated, info = self.env.step(actions.detach())
         self._observations = self._grouped(obs, info)
         final = info["final_info"]

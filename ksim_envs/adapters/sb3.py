@@ -22,10 +22,10 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from jax import Array
 
-from ksim_envs.adapters import prepared
+from ksim_envs.adapters import check_prepared, prepared
 from ksim_envs.dlpack import Exporter
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, MissingDependencyError, check_name
 from ksim_envs.single_env import KsimEnv
@@ -105,29 +105,34 @@ class KsimVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Begin a step; on an accelerator this does not wait for it."""
+        check_prepared(self.env, "jax")
         obs, reward, terminated, truncated, info = self.env.step(actions)
         shown = {"episode_return", "episode_length", *self._info_keys}
         final = {name: info["final_info"][name] for name in shown} | {"obs": info["final_obs"]}
-        ended = self._first_ended(info["_final_obs"], final) if self._is_remote else None
-        self._results = (obs, reward, terminated, truncated, ended), final
+        begun = {name: info[name] for name in self._info_keys}
+        ended = self._first_ended(info["_final_obs"], (final, begun)) if self._is_remote else None
+        self._results = (obs, reward, terminated, truncated, ended), (final, begun)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """The step's results: obs (num_envs, num_obs), reward and done (num_envs,), and an info for each env.
 
         The info of an env is empty unless its episode ended: then it holds `terminal_observation`,
-        `TimeLimit.truncated`, `episode` (return `r`, length `l`, seconds `t`), and the `info_keys`.
+        `TimeLimit.truncated`, `episode` (return `r`, length `l`, seconds `t`), and the `info_keys`. In `reset_infos` an
+        env that has begun anew by itself has the `info_keys` alone.
         """
-        step, all_final = self._results
+        step, of_all = self._results
         self._results = None
         obs, reward, terminated, truncated, ended = self._to_numpy(step)
         done = terminated | truncated
         rows = np.flatnonzero(done)
         if ended is None or len(rows) > MAX_ENDED:
-            ended = {name: leaf[rows] for name, leaf in self._to_numpy(all_final).items()}
+            ended = jax.tree.map(lambda leaf: leaf[rows], self._to_numpy(of_all))
+        final, begun = ended
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         elapsed = round(time.monotonic() - self._started, 6)
         for place, row in enumerate(rows):
-            last = {name: leaf[place].copy() for name, leaf in ended.items()}
+            last = {name: leaf[place].copy() for name, leaf in final.items()}
+            self.reset_infos[row] = {name: leaf[place].copy() for name, leaf in begun.items()}
             infos[row] = {name: last[name] for name in self._info_keys} | {
                 "terminal_observation": last["obs"],
                 "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
@@ -181,10 +186,10 @@ class KsimVecEnv(VecEnv):
         return len({*self._get_indices(indices)}) == self.num_envs
 
 
-def _first_ended(size: int, done_E: Array, final: dict[str, Array]) -> dict[str, Array]:
-    """What the first so many of the rows that ended have ended with, in order."""
+def _first_ended(size: int, done_E: Array, ends: Any) -> Any:
+    """What the first so many of the rows that ended have ended and begun anew with, in order."""
     rows_R = jnp.nonzero(done_E, size=size, fill_value=0)[0]
-    return {name: leaf[rows_R] for name, leaf in final.items()}
+    return jax.tree.map(lambda leaf: leaf[rows_R], ends)
 
 
 def _of_batch(options: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -196,19 +201,27 @@ def _of_batch(options: list[dict[str, Any]]) -> dict[str, Any] | None:
         raise InvalidOptionError(
             "set_options: give every env the same options, without reset_mask (SB3 resets all envs)."
         )
-    return {name: np.stack([one[name] for one in options]) for name in names}
+    try:
+        return {name: np.stack([one[name] for one in options]) for name in names}
+    except ValueError as error:
+        raise InvalidOptionError(f"set_options: values of the same length for every env, please: {error}.") from error
 
 
 def _batch_like(factories: Sequence[Callable[[], gym.Env[Any, Any]]], keywords: dict[str, Any]) -> KsimVectorEnv:
     """A batch of as many envs as there are functions, like the one that the first function makes."""
+    if not callable(factories[0]):
+        raise InvalidConfigError(
+            f"KsimVecEnv takes a batch, gym.make(id, num_envs=...), or functions that make envs, not {factories[0]}."
+        )
     env = factories[0]()
     try:
         _check_is_plain(env)
-        spec = env.spec
+        spec, length = env.spec, env.get_wrapper_attr("episode_length")
     finally:
         env.close()
     assert spec is not None
-    made: Any = gym.make(spec.id, num_envs=len(factories), **{**spec.kwargs, **keywords})
+    limit = {} if spec.max_episode_steps is None else {"episode_length": min(length, spec.max_episode_steps)}
+    made: Any = gym.make(spec.id, num_envs=len(factories), **{**spec.kwargs, **limit, **keywords})
     return made.unwrapped
 
 
@@ -225,7 +238,7 @@ def _check_is_plain(env: gym.Env[Any, Any]) -> None:
             raise InvalidConfigError(
                 f"pass info_keys={env.info_keywords} to KsimVecEnv (vec_env_kwargs), not to Monitor."
             )
-        if not isinstance(env, Monitor | OrderEnforcing | PassiveEnvChecker):
+        if not isinstance(env, Monitor | OrderEnforcing | PassiveEnvChecker | TimeLimit):
             raise InvalidConfigError(
                 f"KsimVecEnv cannot apply {type(env).__name__} to its envs; use a wrapper for vector envs around it."
             )

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ksim_envs.adapters import critic_space, prepared, seen_by_critic
+from ksim_envs.adapters import check_prepared, critic_space, prepared, seen_by_critic
 from ksim_envs.errors import MissingDependencyError, check_name
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -101,6 +101,7 @@ class _Batch:
 
         An env that falls in the very step of its time limit is not truncated: skrl adds a value wherever that is set.
         """
+        check_prepared(self._env, self._framework)
         obs, reward, terminated, truncated, info = self._env.step(actions)
         truncated = truncated & ~terminated
         self._last = obs, info

@@ -310,7 +310,7 @@ def check_latency(task: Task) -> None:
 
 
 def _normal(scale: Scale, shape: tuple[int, ...], ctx: Context) -> Array:
-    return scale_at(scale, ctx.level) * jax.random.normal(ctx.key, shape)
+    return scale_at(scale, ctx.level) * jax.random.normal(ctx.key, shape, jnp.float32)
 
 
 def _field_of(drive: Drive, name: str, ctx: Context) -> Array:

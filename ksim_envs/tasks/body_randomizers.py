@@ -187,7 +187,7 @@ class SiteAlignment:
     def __call__(self, values: Fields, ctx: Context) -> Fields:
         """`site_pos`, (nsite, 3), and `site_quat`, (nsite, 4)."""
         site, level = ctx.model.site(self.site), ctx.level
-        normal = jax.random.normal(ctx.run_key if self.per_run else ctx.key, (6,))
+        normal = jax.random.normal(ctx.run_key if self.per_run else ctx.key, (6,), jnp.float32)
         tilt = scale_at(self.tilt, level)
         turn = normal[:3] * jnp.stack([tilt, tilt, scale_at(self.yaw, level)])
         return {

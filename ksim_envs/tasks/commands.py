@@ -225,7 +225,7 @@ class UniformRotation:
 
     def __call__(self, view: View, ctx: Context) -> Float[Array, "4"]:
         """In the order w x y z."""
-        quat = jax.random.normal(ctx.key, (4,))
+        quat = jax.random.normal(ctx.key, (4,), jnp.float32)
         return quat / jnp.linalg.norm(quat)
 
 

@@ -192,7 +192,7 @@ class JointPerturbation(_Kicking):
         """Of the joints."""
         joints = ctx.model.joint_qvel(self.joints)
         is_hit = jax.random.bernoulli(ctx.stream("hit").key, self.probability, joints.shape)
-        speed = scale * self.deviation * jax.random.normal(ctx.stream("speed").key, joints.shape)
+        speed = scale * self.deviation * jax.random.normal(ctx.stream("speed").key, joints.shape, jnp.float32)
         return jnp.zeros(ctx.model.num_dofs).at[joints].set(jnp.where(is_hit, speed, 0.0))
 
 
@@ -263,5 +263,5 @@ def _sign(shape: tuple[int, ...], ctx: Context) -> Array:
 
 def _vector(strength: Range, ctx: Context) -> Array:
     """(3,), of uniform direction."""
-    direction = jax.random.normal(ctx.stream("direction").key, (3,))
+    direction = jax.random.normal(ctx.stream("direction").key, (3,), jnp.float32)
     return _drawn(strength, ctx.stream("strength")) * direction / jnp.linalg.norm(direction)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -246,7 +247,7 @@ class EncoderOffset:
         normal, flat = (
             stream.run_key if self.per_run else stream.key for stream in (ctx.stream("normal"), ctx.stream("uniform"))
         )
-        offset = scale_at(self.deviation, ctx.level) * jax.random.normal(normal, joints.shape)
+        offset = scale_at(self.deviation, ctx.level) * jax.random.normal(normal, joints.shape, jnp.float32)
         offset += scale_at(self.spread, ctx.level) * uniform(flat, joints.shape, -1.0, 1.0)
         return {"encoder_offset": values["encoder_offset"].at[joints].add(offset)}
 

@@ -16,7 +16,7 @@ from ksim_envs.wrappers.device import DeviceWrapper
 
 
 class ClipAction(DeviceWrapper):
-    """Takes any actions, and clips them to the bounds."""
+    """Takes actions beyond the bounds too, and clips them to these."""
 
     def __init__(self, env: KsimVectorEnv | DeviceWrapper) -> None:
         """Wrap a batch."""
@@ -42,16 +42,25 @@ class RescaleAction(DeviceWrapper):
             max_action: the same for the upper bounds, above `min_action`.
 
         Raises:
-            InvalidConfigError: it is not above, or the bounds are infinite.
+            InvalidConfigError: it is not above, something is infinite, or of another shape.
         """
         super().__init__(env)
         space: Any = env.single_action_space
         low, high = space.low, space.high
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise InvalidConfigError("the actions have no finite bounds to map onto; put ClipAction around this one.")
-        min_A, max_A = (np.broadcast_to(np.asarray(value, np.float32), low.shape) for value in (min_action, max_action))
-        if not (min_A < max_A).all():
-            raise InvalidConfigError(f"min_action is {min_action} and max_action {max_action}; it must be above.")
+        try:
+            min_A, max_A = (
+                np.broadcast_to(np.asarray(value, np.float32), low.shape) for value in (min_action, max_action)
+            )
+        except (TypeError, ValueError) as error:
+            raise InvalidConfigError(
+                f"min_action and max_action must be numbers, or one for each of {len(low)} actions: {error}."
+            ) from error
+        if not ((min_A < max_A) & np.isfinite(max_A - min_A)).all():
+            raise InvalidConfigError(
+                f"min_action is {min_action} and max_action {max_action}; it must be above, and both finite."
+            )
         self._slope = (high - low) / (max_A - min_A)
         self._offset = low - self._slope * min_A
         self.single_action_space = Box(min_A, max_A, dtype=np.float32)

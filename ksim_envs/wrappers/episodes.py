@@ -63,13 +63,13 @@ class RecordEpisodeStatistics(DeviceWrapper):
         self._end_keys = (*self._end_keys, *self._keys)
         self._made = time.perf_counter()
         self._episodes = _Episodes(
-            return_E=jnp.zeros(num_envs),
+            return_E=jnp.zeros(num_envs, jnp.float32),
             length_E=jnp.zeros(num_envs, jnp.int32),
-            began_E=jnp.zeros(num_envs),
+            began_E=jnp.zeros(num_envs, jnp.float32),
             count=jnp.zeros((), jnp.int32),
-            return_B=jnp.zeros(size),
+            return_B=jnp.zeros(size, jnp.float32),
             length_B=jnp.zeros(size, jnp.int32),
-            duration_B=jnp.zeros(size),
+            duration_B=jnp.zeros(size, jnp.float32),
         )
 
     @property

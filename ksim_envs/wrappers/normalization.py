@@ -14,6 +14,7 @@ from jax import Array
 from ksim_envs import guard
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
+from ksim_envs.tasks.numbers import check_within, is_number
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
 from ksim_envs.wrappers.device import DeviceWrapper
@@ -132,12 +133,11 @@ class NormalizeReward(DeviceWrapper):
             InvalidConfigError: one of them is not.
         """
         super().__init__(env)
-        if not 0.0 <= gamma <= 1.0:
-            raise InvalidConfigError(f"gamma is {gamma!r}; it must lie in [0, 1].")
+        check_within("gamma", gamma, 0.0, 1.0)
         self.gamma, self.epsilon = float(gamma), _positive_epsilon(epsilon)
         self.update_running_mean = True
         self._moments = Moments.empty(1, PRIOR_WEIGHT)
-        self._return_E = jnp.zeros(self.num_envs)
+        self._return_E = jnp.zeros(self.num_envs, jnp.float32)
 
     @property
     def return_rms(self) -> Moments:
@@ -182,8 +182,8 @@ def _normalize_rewards(
 
 
 def _positive_epsilon(value: float) -> float:
-    if not 0.0 < value < np.inf:
-        raise InvalidConfigError(f"epsilon is {value!r}; it must be above 0.")
+    if not (is_number(value) and value > 0.0):
+        raise InvalidConfigError(f"epsilon is {value!r}; it must be a number above 0.")
     return float(value)
 
 

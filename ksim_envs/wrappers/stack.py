@@ -41,14 +41,14 @@ class FrameStackObservation(DeviceWrapper):
         shape: Any = env.single_observation_space.shape
         if isinstance(padding_type, str):
             check_name("padding_type", padding_type, ("reset", "zero"))
-            self._padding = jnp.zeros(shape) if padding_type == "zero" else None
+            self._padding = jnp.zeros(shape, jnp.float32) if padding_type == "zero" else None
         else:
             self._padding = jnp.asarray(padding_type, jnp.float32)
             if self._padding.shape != shape:
                 raise InvalidConfigError(f"padding_type has shape {self._padding.shape}; an observation has {shape}.")
         self.single_observation_space = batch_space(env.single_observation_space, stack_size)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._stack_ESL = jnp.zeros((self.num_envs, stack_size, *shape))
+        self._stack_ESL = jnp.zeros((self.num_envs, stack_size, *shape), jnp.float32)
 
     def _after_reset(self, obs: Array, mask_E: np.ndarray) -> Array:
         self._stack_ESL, obs, _ = _stacked(self._stack_ESL, obs, None, mask_E, ~mask_E, self._padding)

@@ -5,7 +5,7 @@
 
 The two differ in nothing but the id: both reset an env in the step after the one that ended its episode, Gymnasium's
 default. So what a step shows is always what the action led to, whose value is bootstrapped at a time limit; and the
-step that only resets, whose action goes nowhere, is left out of the loss.
+step that only resets, whose action goes nowhere, is left out of the loss, as is one in which an env's physics diverged.
 """
 
 from __future__ import annotations
@@ -106,12 +106,13 @@ def main(args: Args) -> float:
                     episode_returns.append(tensor(info["episode"]["r"])[ended])
                 _, next_value = agent(next_obs)
                 log_prob = policy.log_prob(action).sum(-1)
-                flags = torch.tensor(terminated), ended, only_resets
+                is_dropped = only_resets | torch.tensor(info.get("diverged", np.zeros(args.num_envs, bool)))
+                flags = torch.tensor(terminated), ended, is_dropped
                 steps.append((obs, action, log_prob, value, tensor(reward), next_value, *flags))
                 obs = next_obs
-        *data, only_resets = [torch.stack(leaves) for leaves in zip(*steps, strict=True)]
+        *data, is_dropped = [torch.stack(leaves) for leaves in zip(*steps, strict=True)]
         advantages = estimate_advantages(args, *data[3:])
-        dataset = [leaf[~only_resets] for leaf in (*data[:3], advantages, advantages + data[3])]
+        dataset = [leaf[~is_dropped] for leaf in (*data[:3], advantages, advantages + data[3])]
         learn(args, agent, optimizer, dataset)
         agent.observe(dataset[0])
         returns = torch.cat(episode_returns).mean().item() if episode_returns else returns

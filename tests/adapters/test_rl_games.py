@@ -59,6 +59,14 @@ def test_a_row_whose_physics_diverges_is_a_time_out_and_goes_on():
     assert not env.step(torch.zeros(NUM_ENVS, 3))[2].any()
 
 
+def test_a_policy_may_be_on_another_device():
+    env = make(seed=0, privileged=["x_velocity"], policy_device="meta")
+    obs = env.reset()
+    obs_after, reward, done, info = env.step(torch.zeros(NUM_ENVS, 3))
+    seen = (*obs.values(), *obs_after.values(), reward, done, info["time_outs"])
+    assert {leaf.device.type for leaf in seen} == {"meta"}
+
+
 def test_privileged_metrics_are_states_for_a_central_value_function():
     env, expected = make(seed=3, privileged=["x_velocity"]), rollout(3, 100)
     assert env.get_env_info()["state_space"].shape == (12,) and env.get_env_info()["observation_space"].shape == (11,)
@@ -120,19 +128,43 @@ CONFIG = {
 }
 
 
-def test_rl_games_ppo_trains_through_terminations_and_time_outs(tmp_path):
+CENTRAL_VALUE = {
+    "minibatch_size": 128,
+    "mini_epochs": 2,
+    "learning_rate": 1e-3,
+    "clip_value": True,
+    "normalize_input": True,
+    "truncate_grads": True,
+    "grad_norm": 1.0,
+    "network": {"name": "actor_critic", "central_value": True, "mlp": NETWORK["mlp"]},
+}
+
+
+def trained(folder, **changes):
+    """An agent after two updates, and the names of its networks' arrays that stayed as they were."""
     runner = Runner()
-    algorithm = {"name": "a2c_continuous"}
-    model = {"name": "continuous_a2c_logstd"}
-    config = {**CONFIG, "train_dir": str(tmp_path)}
-    runner.load({"params": {"seed": 0, "algo": algorithm, "model": model, "network": NETWORK, "config": config}})
+    params = {"seed": 0, "algo": {"name": "a2c_continuous"}, "model": {"name": "continuous_a2c_logstd"}}
+    config = {**CONFIG, "train_dir": str(folder), **changes}
+    runner.load({"params": {**params, "network": NETWORK, "config": config}})
     agent = runner.algo_factory.create(runner.algo_name, base_name="run", params=runner.params)
-    before = [leaf.clone() for leaf in agent.model.parameters()]
+    networks = [agent.model, *([agent.central_value_net] if agent.has_central_value else [])]
+    weights = [pair for network in networks for pair in network.named_parameters()]
+    before = [leaf.detach().clone() for _, leaf in weights]
     agent.train()
-    after = list(agent.model.parameters())
-    assert all(torch.isfinite(leaf).all() for leaf in after)
-    assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
-    assert agent.game_lengths.current_size > NUM_ENVS
+    assert all(torch.isfinite(leaf).all() for _, leaf in weights)
+    return agent, [name for (name, leaf), old in zip(weights, before, strict=True) if torch.equal(leaf, old)]
+
+
+def test_rl_games_ppo_trains_through_terminations_and_time_outs(tmp_path):
+    agent, unchanged = trained(tmp_path)
+    assert unchanged == [] and agent.game_lengths.current_size > NUM_ENVS
+
+
+def test_a_central_value_function_learns_from_the_states(tmp_path):
+    env_config = {**CONFIG["env_config"], "privileged": ["x_velocity"]}
+    agent, unchanged = trained(tmp_path, env_config=env_config, central_value_config=CENTRAL_VALUE)
+    assert agent.central_value_net.state_shape == (12,)
+    assert unchanged == ["a2c_network.value.weight", "a2c_network.value.bias"]  # the policy's own, which is not asked
 
 
 def test_rl_games_player_plays(tmp_path):

@@ -109,7 +109,7 @@ def test_the_runner_trains_through_terminations_and_time_outs(envs, tmp_path):
     runner.learn(2, init_at_random_ep_len=True)
     after = list(runner.alg.get_policy().parameters())
     assert all(torch.isfinite(leaf).all() for leaf in after)
-    assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert len(runner.logger.lenbuffer) > 0
 
 

@@ -4,6 +4,7 @@ import gymnasium as gym
 import jax
 import numpy as np
 import pytest
+from gymnasium.wrappers import TimeLimit
 
 import ksim_envs
 from ksim_envs.errors import InvalidConfigError, InvalidOptionError, UnknownNameError
@@ -15,7 +16,14 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecVideoRecorder,
+)
 
 from ksim_envs.adapters import sb3
 from ksim_envs.adapters.sb3 import KsimVecEnv
@@ -134,7 +142,15 @@ def test_staggered_first_episodes_do_not_end_together():
 def test_infos_can_have_metrics_and_reward_terms_of_the_episodes_last_step():
     env = KsimVecEnv(make(), info_keys=("x_position", "reward_survive", "diverged"))
     env.reset()
-    ended = [i for action in actions(40) for i in env.step(action)[3] if i]
+    assert all(info.keys() > {"x_position"} for info in env.reset_infos)
+    ended = []
+    for action in actions(40):
+        *_, done, infos = env.step(action)
+        ended += [i for i in infos if i]
+        for row in np.flatnonzero(done):  # as in SB3's own, a row's `reset_infos` are those of its present episode
+            assert env.reset_infos[row].keys() == {"x_position", "reward_survive", "diverged"}
+            assert env.reset_infos[row]["x_position"] == env.env.physics_state()["qpos"][row, 0].astype(np.float32)
+    assert len(ended) > 5
     assert all({"x_position", "reward_survive", "diverged"} <= i.keys() for i in ended)
     assert {float(i["reward_survive"]) for i in ended} <= {0.0, 1.0} and not any(i["diverged"] for i in ended)
     with pytest.raises(UnknownNameError, match="x_positio'.*Did you mean 'x_position'"):
@@ -156,6 +172,12 @@ def test_seeds_and_options_are_used_once(env):
     assert np.abs(env.reset()[:, :5] - qpos[:, 1:]).max() > 1e-3
 
 
+def test_options_of_different_shapes_are_refused(env):
+    env.set_options([{"qpos": np.zeros(6 + i)} for i in range(NUM_ENVS)])
+    with pytest.raises(InvalidOptionError, match="values of the same length for every env"):
+        env.reset()
+
+
 @pytest.mark.parametrize("options", [[{"qpos": 0}] + [{}] * (NUM_ENVS - 1), {"reset_mask": True}])
 def test_options_that_a_batch_cannot_have_are_refused(env, options):
     env.set_options(options)
@@ -170,7 +192,9 @@ def test_attributes_and_methods_are_those_of_the_batch(env):
     assert env.get_attr("episode_steps") == [0] * NUM_ENVS
     assert [info["x_position"].shape for info in env.reset_infos] == [()] * NUM_ENVS
     assert env.metadata["render_fps"] == 125
-    assert env.env_method("physics_state", indices=0)[0].keys() == {"qpos", "qvel", "time"}
+    of_row_3 = env.env_method("physics_state", indices=3)[0]
+    np.testing.assert_array_equal(of_row_3["qpos"], env.env.physics_state()["qpos"][3])
+    assert of_row_3.keys() == {"qpos", "qvel", "time"} and env.env_method("fault_counts")[0]["overflow"] == 0
     assert env.has_attr("dt") and not env.has_attr("nothing")
     env.set_attr("episode_length", 5)
     assert env.env.episode_length == 5
@@ -188,11 +212,43 @@ def test_sb3_tiles_the_frames_of_the_rendered_envs(monkeypatch):
     np.testing.assert_array_equal(env.render(), np.repeat(expected[..., None], 3, axis=2))
 
 
+def test_sb3_records_a_video(monkeypatch, tmp_path):
+    pytest.importorskip("moviepy")
+    batch = make(render_mode="rgb_array")
+    monkeypatch.setattr(batch, "render", lambda: (np.zeros((32, 32, 3), np.uint8),))  # needs no GL
+    env = VecVideoRecorder(KsimVecEnv(batch), str(tmp_path), lambda step: step == 0, video_length=3)
+    env.reset()
+    for action in actions(4):
+        env.step(action)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
+
+
+def test_a_batch_that_somebody_has_set_otherwise_is_refused_until_it_is_set_back(env):
+    env.reset()
+    for name, value, needed in (("autoreset_mode", "next_step", "same_step"), ("output", "numpy", "jax")):
+        env.set_attr(name, value)
+        with pytest.raises(InvalidConfigError, match=f"{name}='{value}'.* needs .*'{needed}'.*set them back"):
+            env.step(actions(1)[0])
+        env.set_attr(name, needed)
+    env.step(actions(1)[0])
+
+
 def test_make_vec_env_makes_a_batch_like_the_first_env():
     env = make_vec_env(ID, 4, seed=7, env_kwargs={"episode_length": 9}, vec_env_cls=KsimVecEnv)
     assert (env.num_envs, env.env.episode_length, env.env.backend) == (4, 9, "native")
     expected, _ = ksim_envs.make(ID, 4).reset(seed=[7, 8, 9, 10])
     np.testing.assert_array_equal(env.reset(), expected)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"env_kwargs": {"max_episode_steps": 9}},
+        {"wrapper_class": TimeLimit, "wrapper_kwargs": {"max_episode_steps": 9}},
+    ],
+)
+def test_a_time_limit_around_the_env_is_that_of_the_batch(limit):
+    assert make_vec_env(ID, 4, vec_env_cls=KsimVecEnv, **limit).env.episode_length == 9
 
 
 def test_what_only_a_batch_takes_goes_into_make_vec_envs_vec_env_kwargs():
@@ -204,6 +260,8 @@ def test_what_only_a_batch_takes_goes_into_make_vec_envs_vec_env_kwargs():
         make_vec_env(ID, 4, vec_env_cls=KsimVecEnv, vec_env_kwargs={"num_thread": 1})
     with pytest.raises(InvalidConfigError, match="the batch is made already; pass num_threads to"):
         KsimVecEnv(make(), num_threads=1)
+    with pytest.raises(InvalidConfigError, match="takes a batch, .* or functions that make envs, not <"):
+        KsimVecEnv([gym.make(ID)])
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ def test_jax_arrays_that_are_no_actions_are_refused(kind: str, make_env: MakeEnv
         env.step(REFUSED_JAX[kind]())
 
 
-def test_an_action_on_the_device_is_not_read_back_and_nan_in_it_is_a_divergence_of_its_row(make_env: MakeEnv) -> None:
+def test_nan_in_an_action_of_jax_is_a_divergence_of_its_row(make_env: MakeEnv) -> None:
     env = make_env(backend="native")
     env.reset(seed=0)
     *_, truncated, info = env.step(jnp.zeros((16, 2)).at[3].set(jnp.nan))

@@ -27,6 +27,7 @@ from ksim_envs.guard import Fault
 from ksim_envs.physics.native import NativeBackend
 from ksim_envs.runtime import quiet_mujoco
 from ksim_envs.vector_env import KsimVectorEnv
+from ksim_envs.wrappers import NormalizeObservation, RecordEpisodeStatistics
 from tests import tiny
 from tests.bits import assert_same_bits
 
@@ -288,6 +289,21 @@ def test_a_copy_of_an_env_with_an_id_is_a_fresh_env_of_the_same_kind(make_env, m
     assert_same_bits(other.step(action), env.step(action))
     env.close()
     other.step(action)
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_a_copy_has_the_settings_that_were_changed(duplicate):
+    env = gym.make(SMALL, num_envs=2, autoreset_mode="disabled")
+    env.autoreset_mode, env.output, env.episode_length = "same_step", "jax", 9
+    other = duplicate(env)
+    assert (other.autoreset_mode, other.output, other.episode_length) == (AutoresetMode.SAME_STEP, "jax", 9)
+
+
+@pytest.mark.parametrize("output", ["numpy", "jax"])
+def test_a_wrapped_batch_can_be_copied(output):
+    env = NormalizeObservation(RecordEpisodeStatistics(gym.make(SMALL, num_envs=2, output=output)))
+    other = pickle.loads(pickle.dumps(env))
+    assert_same_bits(other.reset(seed=3)[0], env.reset(seed=3)[0])
 
 
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)

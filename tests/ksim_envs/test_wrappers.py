@@ -420,12 +420,25 @@ def test_no_step_waits_for_the_device(
 ) -> None:
     env = wrapped(make(mode, output))
     env.reset(seed=0)
-    array, looks = type(jnp.zeros(1)), []
-    for name in ("__array__", "__bool__", "__float__", "__int__", "__index__"):
-        monkeypatch.setattr(array, name, lambda self, *args: looks.append(self))
+    looks: list[tuple[int, ...]] = []
+
+    def spied(function: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(value: Any, *args: Any, **keywords: Any) -> Any:
+            if isinstance(value, jax.Array):
+                looks.append(value.shape)
+            return function(value, *args, **keywords)
+
+        return spy
+
+    array = type(jnp.zeros(1))
+    for name in ("__array__", "__bool__", "__float__", "__int__", "__index__", "block_until_ready"):
+        monkeypatch.setattr(array, name, spied(getattr(array, name)))
+    for name in ("array", "asarray"):  # which on a CPU need none of these
+        monkeypatch.setattr(np, name, spied(getattr(np, name)))
     for action in actions(10):
         env.step(action)
-    assert looks == []
+    # On a CPU the clipped actions are copied at once; they depend on no step. DISABLED mode refuses ended episodes.
+    assert looks == [(NUM_ENVS, 2), *([(NUM_ENVS,)] if mode is DISABLED else [])] * 10
 
 
 @MODES
@@ -450,7 +463,11 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "twice": (lambda env: RecordEpisodeStatistics(RecordEpisodeStatistics(env)), InvalidConfigError, "choose another"),
     "epsilon": (lambda env: NormalizeObservation(env, 0.0), InvalidConfigError, "epsilon is 0.0"),
     "gamma": (lambda env: NormalizeReward(env, gamma=1.5), InvalidConfigError, "gamma is 1.5"),
+    "no number": (lambda env: NormalizeReward(env, gamma="0.9"), InvalidConfigError, "gamma is '0.9'"),
+    "no epsilon": (lambda env: NormalizeObservation(env, None), InvalidConfigError, "epsilon is None"),
     "range": (lambda env: RescaleAction(env, 1.0, -1.0), InvalidConfigError, "min_action is 1.0"),
+    "infinite": (lambda env: RescaleAction(env, -np.inf, 1.0), InvalidConfigError, "min_action is -inf.*finite"),
+    "numbers": (lambda env: RescaleAction(env, [-1.0] * 3, 1.0), InvalidConfigError, "one for each of 2 actions"),
     "bounds": (lambda env: RescaleAction(ClipAction(env), -1, 1), InvalidConfigError, "put ClipAction around"),
     "stack": (lambda env: FrameStackObservation(env, 0), InvalidConfigError, "stack_size"),
     "padding": (
