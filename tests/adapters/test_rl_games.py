@@ -163,8 +163,7 @@ def test_rl_games_ppo_trains_through_terminations_and_time_outs(tmp_path):
 def test_a_central_value_function_learns_from_the_states(tmp_path):
     env_config = {**CONFIG["env_config"], "privileged": ["x_velocity"]}
     agent, unchanged = trained(tmp_path, env_config=env_config, central_value_config=CENTRAL_VALUE)
-    assert agent.central_value_net.state_shape == (12,)
-    assert unchanged == ["a2c_network.value.weight", "a2c_network.value.bias"]  # the policy's own, which is not asked
+    assert unchanged == [] and agent.central_value_net.state_shape == (12,)
 
 
 def test_rl_games_player_plays(tmp_path):
