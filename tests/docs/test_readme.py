@@ -8,6 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.marks import without_video
+
 README = Path(__file__).parents[2] / "README.md"
 OPTIONAL = {"gymnax", "ray", "rl_games", "rsl_rl", "skrl", "stable_baselines3", "torchrl"}
 """Without these, snippets that need them are left out; `tox` has all but three (`tox -e gymnax,libraries`)."""
@@ -24,6 +26,7 @@ def test_the_snippets_run_as_written(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        env=without_video(),
     )
     assert child.returncode == 0, child.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"tour.py", "runs"}

@@ -18,6 +18,7 @@ from ksim_envs.tasks.motors import Gains
 from ksim_envs.tasks.resets import Keyframe
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.targets import AroundPose
+from tests.marks import without_video
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial"
 FEW_STEPS = "--num-envs 8 --num-env-states-per-minibatch 64 --num-minibatches 2 --total-env-steps 256 --num-eval-envs 2"
@@ -44,7 +45,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *command):
-    child = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
+    child = subprocess.run([sys.executable, *command], cwd=folder, env=without_video(), capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     return child.stdout
 

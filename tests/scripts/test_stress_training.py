@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from scripts import stress_training
+from tests.marks import without_video
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_that_was_stopped_and_killed_ends_like_one_that_was_not():
     command = [sys.executable, "-m", "scripts.stress_training", "--stops", "1", "--kills", "1", "--iterations", "400"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800)
+    ended = subprocess.run(command, cwd=ROOT, env=without_video(), capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
     assert "2 of 2 blows found the run at work" in ended.stdout, ended.stdout
     assert "equal those of a whole run" in ended.stdout
