@@ -14,7 +14,7 @@ from jax import Array
 from ksim_envs import guard
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
-from ksim_envs.tasks.numbers import check_within, is_number
+from ksim_envs.tasks.numbers import check_positive, check_within
 from ksim_envs.types import Info
 from ksim_envs.vector_env import KsimVectorEnv
 from ksim_envs.wrappers.device import DeviceWrapper
@@ -44,7 +44,8 @@ class NormalizeObservation(DeviceWrapper):
             InvalidConfigError: `epsilon` is not.
         """
         super().__init__(env)
-        self.epsilon = _positive_epsilon(epsilon)
+        check_positive(type(self).__name__, epsilon=epsilon)
+        self.epsilon = float(epsilon)
         self.update_running_mean = True
         self.single_observation_space = Box(-np.inf, np.inf, env.single_observation_space.shape, np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -134,7 +135,8 @@ class NormalizeReward(DeviceWrapper):
         """
         super().__init__(env)
         check_within("gamma", gamma, 0.0, 1.0)
-        self.gamma, self.epsilon = float(gamma), _positive_epsilon(epsilon)
+        check_positive(type(self).__name__, epsilon=epsilon)
+        self.gamma, self.epsilon = float(gamma), float(epsilon)
         self.update_running_mean = True
         self._moments = Moments.empty(1, PRIOR_WEIGHT)
         self._return_E = jnp.zeros(self.num_envs, jnp.float32)
@@ -179,12 +181,6 @@ def _normalize_rewards(
     moments = moments.updated(return_E[:, None], counts_E & updates)
     goes_on_E = counts_E & ~(terminated_E | truncated_E)
     return moments, jnp.where(goes_on_E, return_E, 0.0), reward_E * jax.lax.rsqrt(moments.var_L[0] + epsilon)
-
-
-def _positive_epsilon(value: float) -> float:
-    if not (is_number(value) and value > 0.0):
-        raise InvalidConfigError(f"epsilon is {value!r}; it must be a number above 0.")
-    return float(value)
 
 
 def _fitting(name: str, value: Moments, like: Moments, batch: KsimVectorEnv) -> Moments:
