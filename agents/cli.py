@@ -15,13 +15,12 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import ksim_envs
 from agents import learning_commands
-from agents.console import print_plain
+from agents.console import PipeConsole, print_plain
 from agents.errors import TrainingStopped
 from ksim_envs import bench as benchmark
 from ksim_envs.errors import ConformanceError, KsimError
@@ -41,16 +40,16 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     if "" not in sys.path:
         sys.path.append("")  # module:ID finds modules where the command is run
-    try:
-        commands = {**_COMMANDS, "train": learning_commands.train_command(words)}
-        with _until_nobody_reads():
+    with _until_nobody_reads():
+        try:
+            commands = {**_COMMANDS, "train": learning_commands.train_command(words)}
             return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)
-    except TrainingStopped as stop:
-        print_plain(f"ksim: {stop}")
-        return 128 + stop.received
-    except KsimError as error:
-        print_plain(f"ksim: {error}", stderr=True)
-        return 2
+        except TrainingStopped as stop:
+            print_plain(f"ksim: {stop}")
+            return 128 + stop.received
+        except KsimError as error:
+            print_plain(f"ksim: {error}", stderr=True)
+            return 2
 
 
 @contextlib.contextmanager
@@ -183,7 +182,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
+    PipeConsole().print(table)
 
 
 _DESCRIPTION = "Vectorized robot environments on MuJoCo physics."

@@ -7,6 +7,14 @@ from collections.abc import Mapping
 from rich.console import Console
 
 
+class PipeConsole(Console):
+    """Rich's console, but a pipe that was closed is for the caller to deal with; Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError during whose handling Rich calls this."""
+        raise
+
+
 def print_plain(text: str, *, stderr: bool = False) -> None:
     """Prints text as it is, and unwrapped.
 
@@ -14,7 +22,7 @@ def print_plain(text: str, *, stderr: bool = False) -> None:
         text: what to print.
         stderr: to standard error, in place of standard output.
     """
-    Console(stderr=stderr, soft_wrap=True).print(text, markup=False, highlight=False)
+    PipeConsole(stderr=stderr, soft_wrap=True).print(text, markup=False, highlight=False)
 
 
 def final_table(rows: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
+
+from agents.console import PipeConsole
 
 LINE_SECONDS = 10.0
 """s, between two plain lines."""
@@ -42,7 +45,8 @@ class Progress:
     """Shows how far a run is and its latest numbers, from `with Progress(...)` until that block ends.
 
     In a terminal a panel is kept up to date below whatever else is printed, warnings included. Elsewhere there is one
-    line at least every ten seconds in which rows arrive, and one for each evaluation.
+    line at least every ten seconds in which rows arrive, and one for each evaluation. What cannot be written, as into a
+    closed pipe, to a full disk or on a terminal that is gone, is left out: training goes on, and the log has it all.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Progress:
             console: where to show it; standard output when None.
         """
         self._title = title
-        self._console = console or Console()
+        self._console = console or PipeConsole()
         self._values: dict[tuple[str, str], float] = {}
         self._next_line = 0.0
         times = (TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(), TextColumn("left"))
@@ -70,13 +74,15 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._console.is_interactive:
-            self._live.start(refresh=True)
+            with contextlib.suppress(OSError):
+                self._live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
     def update(self, env_steps: int, values: Mapping[str, float], kind: str = "train") -> None:
         """Shows a row of the log.
@@ -95,7 +101,8 @@ class Progress:
         is_due = kind == "eval" or task.finished or time.monotonic() >= self._next_line
         if is_due and not self._live.is_started:
             self._next_line = time.monotonic() + LINE_SECONDS
-            self._console.print(self._line(), markup=False, highlight=False, soft_wrap=True)
+            with contextlib.suppress(OSError):
+                self._console.print(self._line(), markup=False, highlight=False, soft_wrap=True)
 
     def _fields(self) -> Iterator[tuple[str, str]]:
         """Labels and what stands beside them; a dash where there is no number, as before the first episode's end."""

@@ -58,8 +58,9 @@ def test_an_error_of_ours_is_a_message_and_not_a_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "ksim: num_envs is 0 [bad]; use 1 or more\n"
 
 
-def test_it_ends_quietly_when_nobody_reads_on():
-    code = "from agents.cli import main; main(['train', '--help'])"
+@pytest.mark.parametrize("args", [["train", "--help"], ["cache"]])
+def test_it_ends_quietly_when_nobody_reads_on(args):
+    code = f"from agents.cli import main; main({args})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdout.close()
         assert child.stderr.read() == b""

@@ -1,5 +1,6 @@
 """What a run shows of itself, in a terminal and in a pipe."""
 
+import errno
 import io
 import math
 import os
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from agents import progress
+from agents.console import PipeConsole
 from agents.progress import Progress
 
 TRAIN = {
@@ -136,6 +138,25 @@ def test_a_terminal_gets_its_cursor_and_streams_back_after_an_error(terminal):
         raise KeyError
     assert (sys.stdout, sys.stderr) == streams
     assert terminal.file.getvalue().rindex("\x1b[?25h") > terminal.file.getvalue().rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone")])
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_training_goes_on_when_nothing_can_be_written(error, is_terminal, monkeypatch):
+    class Unwritable(io.StringIO):
+        def write(self, text):
+            raise error
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    streams = sys.stdout, sys.stderr
+    console = PipeConsole(file=Unwritable(), force_terminal=is_terminal)
+    with pytest.raises(OSError, match=re.escape(str(error)) or None):
+        console.print("anything")
+    with Progress("Ant", 100, console=console) as display:
+        display.update(50, TRAIN)
+        display.update(50, EVAL, "eval")
+        display.update(100, TRAIN)
+    assert (sys.stdout, sys.stderr) == streams
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
