@@ -29,10 +29,22 @@ def runs_of(task_id: str) -> Path:
 
 
 def new_run_dir(task_id: str) -> Path:
-    """A folder for a new run, named after the time."""
-    first = runs_of(task_id) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    others = (first.with_name(f"{first.name}_{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([first], others) if not path.exists())
+    """Makes a folder for a new run, named after the time; runs that begin together get one each.
+
+    Raises:
+        RunFolderError: it cannot be made.
+    """
+    folder, now = runs_of(task_id), datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = folder / (now if number == 1 else f"{now}_{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot hold run folders: {error}. Choose another folder.") from error
+    raise AssertionError  # the numbers do not end
 
 
 @contextlib.contextmanager

@@ -3,11 +3,13 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from agents.errors import RunFolderError
-from agents.run_folder import LOCK, lock
+from agents.run_folder import LOCK, lock, new_run_dir
 from tests.agents.children import start
 
 HOLD = """
@@ -64,6 +66,17 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_lock(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_runs_that_begin_together_get_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        folders = list(threads.map(new_run_dir, ["ksim/Hopper-v0"] * 32))
+    assert sorted({*folders}) == sorted(folders)
+    assert all(folder.is_dir() and folder.parent == Path("runs/Hopper-v0") for folder in folders)
+    (tmp_path / "runs" / "Ant-v0").symlink_to("nowhere")
+    with pytest.raises(RunFolderError, match="runs/Ant-v0 cannot hold run folders: "):
+        new_run_dir("ksim/Ant-v0")
 
 
 def test_a_place_that_cannot_be_a_run_folder_is_named(tmp_path):
