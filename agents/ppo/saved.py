@@ -68,7 +68,8 @@ def load(run_dir: Path | str, step: int | None = None, *, seed_index: int | None
         run_dir: the folder of the run.
         step: env steps of the checkpoint; None for that of the best evaluation, or the newest if there was none or that
             one is damaged.
-        seed_index: which seed's, of a run with several; None for the best one's in that checkpoint.
+        seed_index: which seed's, of a run with several; None for the one with the best evaluation in that checkpoint,
+            the first if it has none.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
@@ -78,10 +79,12 @@ def load(run_dir: Path | str, step: int | None = None, *, seed_index: int | None
     best = checkpoints.best_step() if step is None else step
     try:
         return _load(checkpoints, best, seed_index)
-    except DamagedCheckpointError as damage:
-        if step is not None or best is None:
+    except CheckpointError as error:
+        if step is None and checkpoints.best_step() != best:  # there is a better one now, and that one was deleted
+            return load(run_dir, seed_index=seed_index)
+        if step is not None or best is None or not isinstance(error, DamagedCheckpointError):
             raise
-        warnings.warn(f"{damage} Taking the newest checkpoint instead.", CheckpointWarning, stacklevel=2)
+        warnings.warn(f"{error} Taking the newest checkpoint instead.", CheckpointWarning, stacklevel=2)
         return _load(checkpoints, None, seed_index)
 
 
@@ -104,10 +107,10 @@ def read_description(checkpoints: Checkpoints, step: int | None = None) -> dict[
 def _load(checkpoints: Checkpoints, step: int | None, seed_index: int | None) -> Policy:
     info = read_description(checkpoints, step)
     num_seeds = PPOConfig.from_dict(info["config"]).num_seeds
+    if seed_index is not None and not 0 <= seed_index < num_seeds:
+        raise InvalidConfigError(f"seed_index is {seed_index}; the run has {num_seeds} seeds, counted from 0.")
+    state, info = checkpoints.load(_policy_template(info), step, partial=True)  # an older one, if the newest is damaged
     index: int = info["best_seed"] if seed_index is None else seed_index
-    if not 0 <= index < num_seeds:
-        raise InvalidConfigError(f"seed_index is {index}; the run has {num_seeds} seeds, counted from 0.")
-    state, _ = checkpoints.load(_policy_template(info), step, partial=True)
     part = (state.model, state.moments)
     if num_seeds > 1:
         part = jax.tree.map(lambda leaf: leaf[index], part)
