@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ksim_envs.errors import InvalidConfigError, unknown_name
 
@@ -46,9 +47,9 @@ class PPOConfig:
     """Give the envs first episodes of different lengths, so that later time limits do not all come at once."""
 
     learning_rate: float = 3e-4
-    """Step size of Adam at the start, positive."""
+    """Step size of Adam when no env step has been collected, positive; it falls in proportion to those collected."""
     final_learning_rate: float = 3e-5
-    """Step size at the end of a linear schedule, positive; without effect with `desired_kl`."""
+    """Step size when all are, positive; without effect with `desired_kl`."""
     desired_kl: float | None = None
     """Adapt the step size after each epoch to keep the policy's change near this KL divergence, in nats."""
     max_grad_norm: float = 1.0
@@ -160,13 +161,13 @@ class PPOConfig:
         """The dataset must be a whole number of steps of every env; a minibatch of whole sequences, with a memory."""
         size, envs = self.dataset_size, self.num_envs
         if size % envs:
-            lower, upper = size // envs * envs, -(-size // envs) * envs
-            minibatches = _nearest_multiples(self.num_minibatches, self.num_env_states_per_minibatch, envs)
+            counts = _nearest_multiples(self.num_minibatches, self.num_env_states_per_minibatch, envs)
+            sizes = _nearest_multiples(self.num_env_states_per_minibatch, self.num_minibatches, envs)
             raise InvalidConfigError(
                 f"num_env_states_per_minibatch * num_minibatches = {self.num_env_states_per_minibatch} * "
                 f"{self.num_minibatches} = {size} states are {size / envs:.2f} steps of num_envs = {envs}; the rollout "
-                f"length must be whole. The nearest products that fit are {f'{lower} and ' if lower else ''}{upper}: "
-                f"with this minibatch size num_minibatches = {' or '.join(map(str, minibatches))}."
+                f"length must be whole. The nearest that fit: num_env_states_per_minibatch = {sizes}, or "
+                f"num_minibatches = {counts}."
             )
         if self.memory != "none" and self.num_env_states_per_minibatch % self.rollout_length:
             raise InvalidConfigError(
@@ -190,14 +191,10 @@ _COUNTS = {
     "checkpoint_interval_env_steps",
     "num_checkpoints",
 }
-_OPTIONAL = ("num_threads", "desired_kl", "clip_value")
-"""Settings that may be None."""
+_TYPES = get_type_hints(PPOConfig)
+_OPTIONAL = {name for name, kind in _TYPES.items() if NoneType in get_args(kind)}
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "backend": ("auto", "native", "mjx"),
-    "dynamics": ("fast", "gymnasium"),
-    "activation": get_args(Activation),
-    "memory": get_args(Memory),
-    "squash": get_args(Squash),
+    name: get_args(kind) for name, kind in _TYPES.items() if get_origin(kind) is Literal
 }
 _INF = float("inf")
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -230,8 +227,8 @@ def _check_number(name: str, value: Any, low: float, high: float, is_open: bool)
         raise InvalidConfigError(f"{name} is {value!r}; it must be a number in {bounds}.")
 
 
-def _nearest_multiples(count: int, size: int, envs: int) -> list[int]:
+def _nearest_multiples(count: int, size: int, envs: int) -> str:
     """The counts around `count` for which `count * size` is a multiple of `envs`."""
     step = envs // math.gcd(size, envs)
     below = count // step * step
-    return [candidate for candidate in (below, below + step) if candidate > 0]
+    return f"{below} or {below + step}" if below else f"{step}"

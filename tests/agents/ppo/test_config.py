@@ -18,19 +18,22 @@ def test_the_rollout_length_follows_from_the_dataset():
 
 
 @pytest.mark.parametrize(
-    ("settings", "remedy"),
+    ("envs", "size", "count", "sizes", "counts"),
     [
-        ({"num_envs": 100}, "num_minibatches = 25"),  # 25 * 2048 is a multiple of 100, 20 * 2048 is not
-        ({"num_envs": 3, "num_env_states_per_minibatch": 4, "num_minibatches": 5}, "num_minibatches = 3 or 6"),
-        ({"num_envs": 64, "num_env_states_per_minibatch": 8, "num_minibatches": 2}, "num_minibatches = 8"),
+        (100, 2048, 20, "2045 or 2050", "25"),  # 25 * 2048 is a multiple of 100, 20 * 2048 is not
+        (3, 4, 5, "3 or 6", "3 or 6"),
+        (64, 8, 2, "32", "8"),
     ],
 )
-def test_a_rollout_length_that_is_not_whole_names_the_nearest_that_are(settings, remedy):
+def test_a_rollout_length_that_is_not_whole_names_the_nearest_that_are(envs, size, count, sizes, counts):
+    def of(size, count):
+        return PPOConfig(num_envs=envs, num_env_states_per_minibatch=size, num_minibatches=count)
+
     with pytest.raises(InvalidConfigError, match="rollout length must be whole") as refused:
-        PPOConfig(**settings)
-    assert remedy in str(refused.value)
-    count = int(remedy.split()[2])
-    assert PPOConfig(**{**settings, "num_minibatches": count}).rollout_length >= 1
+        of(size, count)
+    assert f"num_env_states_per_minibatch = {sizes}, or num_minibatches = {counts}." in str(refused.value)
+    assert all(of(int(fitting), count).rollout_length >= 1 for fitting in sizes.split(" or "))
+    assert all(of(size, int(fitting)).rollout_length >= 1 for fitting in counts.split(" or "))
 
 
 def test_a_memory_needs_minibatches_of_whole_sequences():
