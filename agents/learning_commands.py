@@ -44,7 +44,7 @@ def train_command(words: Sequence[str]) -> Callable[..., int]:
         """
         from agents import ppo
 
-        folder = run_dir or (_newest_run(task_id) if resume else None)
+        folder = run_dir or named.run_dir  # with --resume the newest
         result = ppo.train(task_id, config, run_dir=folder, resume=resume and folder is not None, wandb=wandb)
         metrics = result.evaluation.metrics()
         final_table(

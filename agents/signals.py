@@ -67,6 +67,6 @@ def _quit_at_the_second(reader: socket.socket) -> None:
         num_received += number[0] in SIGNALS
         if num_received == 1:
             with contextlib.suppress(OSError):  # whoever read it may be gone
-                os.write(2, b"\nStopping after this iteration; once more to quit at once, without a checkpoint.\n")
+                os.write(2, b"\nEnding as soon as possible, with a checkpoint; once more to quit at once, without.\n")
         if num_received == 2:
             os._exit(128 + number[0])

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from agents.checkpoint import Checkpoints
+from agents.errors import CheckpointWarning
 
 SHAPES = ((256, 1024), (1024, 64), (17,), (0, 3))
 KEEP_LAST = 3
@@ -44,7 +45,7 @@ def main() -> int:
     args = parser.parse_args()
     # Forking is safe here: no JAX backend has started, and none does, because all arrays are NumPy's.
     warnings.filterwarnings("ignore", message=r".*fork\(\)")
-    warnings.filterwarnings("error", module="agents")
+    warnings.filterwarnings("error", category=CheckpointWarning)
     chance = random.Random(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="stress_checkpoints_"))
     step = num_cut = 0

@@ -54,7 +54,7 @@ class Network(eqx.Module):
     def __init__(
         self, num_inputs: int, num_outputs: int, output_gain: float, config: PPOConfig, key: Key[Array, ""]
     ) -> None:
-        """Draw the weights: orthogonal, with gain sqrt(2) in the hidden layers; biases are zero.
+        """Draw the layers' weights, orthogonal, with gain sqrt(2) in the hidden ones; a cell's as Equinox does.
 
         Args:
             num_inputs: length of the input.

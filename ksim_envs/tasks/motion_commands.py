@@ -54,7 +54,8 @@ class MovingPoint:
         point, target, speed = carry
         starts, arrived = ctx.step == 0, jnp.all(point == target)
         goes = arrived & happens(self.go_probability, ctx.stream("go"))
-        changes = starts | goes | happens(self.turn_probability, ctx.stream("turn"))
+        turns = ~arrived & happens(self.turn_probability, ctx.stream("turn"))
+        changes = starts | goes | turns
         new_target = Uniform(self.low, self.high)(view, ctx.stream("target"))
         new_speed = Uniform(self.slow, self.fast)(view, ctx.stream("speed"))
         target, speed = jnp.where(changes, new_target, target), jnp.where(changes, new_speed, speed)

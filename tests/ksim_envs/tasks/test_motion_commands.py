@@ -37,7 +37,7 @@ def test_a_point_starts_anywhere_and_goes_anywhere_in_the_box():
 
 
 def test_a_point_waits_at_its_target_until_it_goes():
-    found = episodes(MovingPoint(0.0, 1.0, slow=100.0, fast=100.0, go_probability=0.2))
+    found = episodes(MovingPoint(0.0, 1.0, slow=100.0, fast=100.0, go_probability=0.2, turn_probability=0.9))
     assert_share(np.diff(found, axis=1) != 0, 0.2)
 
 
