@@ -72,6 +72,21 @@ class Drift(VectorEnv):
         return self.state.copy(), reward, terminated, truncated, info
 
 
+class SharesStarts(Drift):
+    """A correct env whose episodes begin where one generator says that all envs share."""
+
+    starts = np.random.default_rng()
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.starts = np.random.default_rng(seed)
+        return super().reset(seed=seed, options=options)
+
+    def begin(self, mask) -> None:
+        super().begin(mask)
+        self.state[mask] = self.starts.uniform(-0.5, 0.5, (mask.sum(), 2))
+
+
 class DictDrift(Drift):
     """Observations are dictionaries, and `final_obs` is a dictionary of dense arrays."""
 
@@ -513,7 +528,7 @@ def test_every_clause_has_an_env_that_breaks_it():
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
-@pytest.mark.parametrize("env_class", [Drift, DictDrift])
+@pytest.mark.parametrize("env_class", [Drift, SharesStarts, DictDrift])
 def test_a_correct_env_passes_and_is_closed(env_class, mode):
     env = env_class(mode)
     check_vector_env(env)
