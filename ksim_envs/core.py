@@ -32,9 +32,9 @@ from ksim_envs.tasks.randomness import term_key
 from ksim_envs.tasks.task import Task
 from ksim_envs.tasks.terms import Drive
 from ksim_envs.tasks.tracing import action_bounds, slices
-from ksim_envs.types import RESET_ALL, Autoreset, EnvState, HeadStart, Info, StepResult, View
+from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult, View
 
-EPISODE_FIELDS = ("step_E", "return_E", "needs_reset_E", "terminated_E", "diverged_E")
+EPISODE_FIELDS = ("step_E", "ahead_E", "return_E", "needs_reset_E", "terminated_E", "diverged_E")
 """Fields of a state that are zero when an episode begins."""
 
 
@@ -121,7 +121,7 @@ class Core:
                 through steps on mjx with DISABLED (as a constant, not traced), where MJX's solver lets it: in models
                 without constraints or with `<option iterations="1"/>`.
             episode_length: control steps after which an episode is truncated, of all rows or (E,) of each; None for
-                the task's.
+                the task's. An episode with a head start is that much shorter; see `staggered`.
 
         Returns:
             The next state, and what the step returns.
@@ -137,6 +137,7 @@ class Core:
         action_EA, fault_E = self._bounded(action_EA)
         controls, fields = self.engine_inputs(state, action_EA)
         fault_E |= guard.fault_if(~(_healthy(controls) & guard.healthy(state.model_fields)), Fault.INPUT)
+        fault_E |= guard.fault_if(state.diverged_E & (state.step_E == 0), Fault.TERM)  # in the first state
 
         # 2 Physics substeps.
         steps_E = active_E & (fault_E == 0)
@@ -154,7 +155,7 @@ class Core:
         # 4 Terminations and time limit.
         limit = self.task.episode_length if episode_length is None else episode_length
         terminated_E = counted_E & terms.terminated
-        truncated_E = active_E & (diverged_E | terms.truncated | (step_E >= limit))
+        truncated_E = active_E & (diverged_E | terms.truncated | (step_E + state.ahead_E >= limit))
         ended_E = terminated_E | truncated_E
 
         # 5 Rewards.
@@ -227,16 +228,14 @@ class Core:
 
         return jax.lax.while_loop(lambda carry: carry[1].any(), reset_chunk, (state, mask_E))[0]
 
-    def staggered(self, episode_length: int, last_episode_E: Array | np.ndarray | None = None) -> HeadStart:
-        """Head starts that leave row i a share of i + 1 in E of its time, up to this episode; None for the first."""
-        steps_E = np.arange(self.num_envs - 1, -1, -1) * episode_length // self.num_envs
-        first_E = np.ones(self.num_envs, np.int32)
-        return HeadStart(steps_E.astype(np.int32), first_E if last_episode_E is None else last_episode_E)
+    def staggered(self, state: EnvState, episode_length: int | None = None) -> EnvState:
+        """The batch with head starts, which leave the episode of row i a share of i + 1 in E of this length.
 
-    @staticmethod
-    def time_limits(state: EnvState, episode_length: int | Array, head_start: HeadStart) -> Array:
-        """(E,) control steps for `step` to truncate at: the length of a whole episode without the head start."""
-        return episode_length - jnp.where(state.episode_E <= head_start.last_episode_E, head_start.steps_E, 0)
+        Later time limits then do not all come in one step. The next episodes are whole.
+        """
+        length = self.task.episode_length if episode_length is None else episode_length
+        ahead_E = np.arange(self.num_envs - 1, -1, -1) * length // self.num_envs
+        return replace(state, ahead_E=jnp.asarray(ahead_E, jnp.int32))
 
     def reseeded(self, state: EnvState, key_E: Key[Array, "E"], mask_E: Bool[ArrayLike, "E"]) -> EnvState:
         """The batch with new keys in some rows, for `reset_rows` to begin with."""
@@ -301,7 +300,8 @@ class Core:
         """
         qpos = self.backend.nominal("qpos0")
         key = episode_key(row.key_E, row.episode_E)
-        ctx = self._context(key, replace(row, model_fields=self._nominal_fields()), self._no_actions(1)[0])
+        row = replace(row, model_fields=self._nominal_fields(), commands={})  # those of this episode come later
+        ctx = self._context(key, row, self._no_actions(1)[0])
         return draw_start(self.task, qpos, jnp.zeros(self.backend.model.nv, qpos.dtype), ctx)
 
     def unreset_state(self, key_E: Key[Array, "E"]) -> EnvState:
@@ -321,6 +321,7 @@ class Core:
             key_E=key_E,
             episode_E=jnp.zeros(self.num_envs, jnp.int32),
             step_E=jnp.zeros(self.num_envs, jnp.int32),
+            ahead_E=jnp.zeros(self.num_envs, jnp.int32),
             return_E=jnp.zeros(self.num_envs, jnp.float32),
             needs_reset_E=jnp.ones(self.num_envs, bool),
             terminated_E=jnp.zeros(self.num_envs, bool),
@@ -350,7 +351,8 @@ class Core:
         def one(row: EnvState, action: Array) -> Any:
             return function(self.task, row.physics.view, self._context(step_key(row), row, action), row.carry)
 
-        rows = replace(state, fault_count_EC=None, obs_EL=None, metrics={})
+        seen = replace(state.physics, integration={})
+        rows = replace(state, physics=seen, fault_count_EC=None, obs_EL=None, metrics={})
         return map_rows(one, rows, action_EA, chunk=chunk)
 
     def _context(self, key: Array, row: EnvState, action: Array) -> Context:
@@ -439,12 +441,11 @@ class Core:
         )
         rows = rows_of(fresh)
         terms = self._vmapped(self._begin, rows, self._no_actions(len(rows_R)), chunk=None)
-        unhealthy_R = ~_healthy(terms)
+        unhealthy_R = ~_healthy(terms)  # the first step fails then, and reports it
         terms = guard.zero_rows(unhealthy_R, terms)
-        fault_R = guard.fault_if(unhealthy_R, Fault.TERM)
         return replace(
             fresh,
-            fault_count_EC=write(state.fault_count_EC, guard.count(rows.fault_count_EC, fault_R)),
+            diverged_E=write(fresh.diverged_E, unhealthy_R),
             obs_EL=write(state.obs_EL, terms.obs),
             metrics=write(state.metrics, terms.metrics),
             commands=write(state.commands, terms.commands),

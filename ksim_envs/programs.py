@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from ksim_envs import dlpack
-from ksim_envs.types import RESET_ALL, Autoreset, EnvState, HeadStart, Info, StepResult
+from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult
 
 if TYPE_CHECKING:
     from ksim_envs.core import Core
@@ -28,20 +28,13 @@ class Programs:
         """Compile nothing yet."""
         self._core = core = replace(core, backend=core.backend.traced_once())
 
-        def step(
-            state: EnvState, action_EA: Array, autoreset: Array, limit: Array, head_start: HeadStart
-        ) -> tuple[EnvState, StepResult]:
-            return core.step(state, action_EA, autoreset, core.time_limits(state, limit, head_start))
-
         def reset(state: EnvState, mask_E: Array, start: dict[str, Array]) -> tuple[EnvState, tuple[Array, Info]]:
             state = core.reset_rows(state, mask_E, start)
             return state, (state.obs_EL, core.info(state))
 
-        none_E = np.zeros(core.num_envs, np.int32)
-        self._no_head_start = jax.device_put(HeadStart(none_E, none_E), core.backend.device)
         # numbers stay on the device: to bring them there takes longer than a step of some tasks
         self._number = functools.lru_cache(lambda value: jax.device_put(np.int32(value), core.backend.device))
-        self._step, self._reset = jax.jit(step, donate_argnums=0), jax.jit(reset, donate_argnums=0)
+        self._step, self._reset = jax.jit(core.step, donate_argnums=0), jax.jit(reset, donate_argnums=0)
 
     def step(
         self,
@@ -49,13 +42,10 @@ class Programs:
         action_EA: ArrayLike,
         autoreset: int = Autoreset.SAME_STEP,
         episode_length: int | None = None,
-        *,
-        head_start: HeadStart | None = None,
     ) -> tuple[EnvState, StepResult]:
-        """`Core.step` with `Core.time_limits`."""
+        """`Core.step`."""
         limit = self._core.task.episode_length if episode_length is None else episode_length
-        head_start = self._no_head_start if head_start is None else head_start
-        return self._step(state, action_EA, self._number(autoreset), self._number(limit), head_start)
+        return self._step(state, action_EA, self._number(autoreset), self._number(limit))
 
     def reset(
         self, state: EnvState, mask_E: np.ndarray, start: dict[str, Array] | None = None

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
-import numpy as np
 from jax import Array
 
 Device: TypeAlias = Any
@@ -110,23 +109,17 @@ class EnvState:
     key_E: Array  # (E,), typed PRNG keys: the root of all of a row's randomness; changes only with a seed
     episode_E: Array  # (E,), int32: episodes begun since the row was seeded
     step_E: Array  # (E,), int32: control steps done in this episode
+    ahead_E: Array  # (E,), int32: control steps that the time limit counts besides: the episode's head start
     return_E: Array  # (E,), float32: undiscounted sum of this episode's rewards
     needs_reset_E: Array  # (E,), bool: the episode has ended and the row waits for its reset
     terminated_E: Array  # (E,), bool: the last step met a termination
-    diverged_E: Array  # (E,), bool: the last step met a fault, which ended the episode
+    diverged_E: Array  # (E,), bool: the last step met a fault, which ended the episode, or the first state did
     fault_count_EC: Array  # (E, len(guard.Fault)), int32: how often each kind of fault befell the row
     obs_EL: Array  # (E, num_obs), float32: the row's current observation
     metrics: Info  # (E, ...), the row's current metrics by name
     commands: dict[str, Array]  # (E, ...), float32: the commands for the next action, by name
     carry: dict[str, Any]  # (E, ...), what stateful terms remember of this episode, by role and name
     curriculum: Any  # (E, ...), what the curriculum remembers of all the row's episodes
-
-
-class HeadStart(NamedTuple):
-    """Control steps that a time limit counts as done when an episode begins."""
-
-    steps_E: Array | np.ndarray  # (E,), int32
-    last_episode_E: Array | np.ndarray  # (E,), int32: number of the row's last episode with it
 
 
 @jax.tree_util.register_dataclass

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jax import Array
 from numpy.typing import ArrayLike
 
 from ksim_envs import dlpack, spaces, validate
@@ -35,7 +35,7 @@ from ksim_envs.errors import (
 from ksim_envs.guard import Fault
 from ksim_envs.runtime import paused_gc
 from ksim_envs.tasks.task import Task
-from ksim_envs.types import Autoreset, Device, EnvState, HeadStart, Info, StepResult
+from ksim_envs.types import Autoreset, Device, EnvState, Info, StepResult
 
 SETTINGS = ("autoreset_mode", "output", "episode_length")
 """What may be changed on an env that is there; copies have it too."""
@@ -97,13 +97,16 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         Raises:
             KsimError: a name does not exist or a value is not allowed.
         """
+        # before anything may be refused: Gymnasium below 1.3 closes what it finds half made
+        self._state: EnvState | None = None
+        self._lock = threading.RLock()
+        self._pid = self._getpid()
         if not isinstance(task, Task):
             raise InvalidConfigError(
                 f"task is {task!r}; it must be a Task (ksim_envs.get_task(id) gives that of an id)."
             )
         self.num_envs = validate.positive_integer("num_envs", num_envs, validate.MAX_NUM_ENVS)
         check_name("output", output, validate.OUTPUTS)
-        self._head_start: HeadStart | None = None
         self._staggers = validate.boolean("stagger_first_episodes", stagger_first_episodes)
         self.episode_length = task.episode_length if episode_length is None else episode_length
         if render_mode is not None:
@@ -123,9 +126,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         self.metadata = {"render_modes": list(validate.RENDER_MODES), "render_fps": round(1 / self.core.dt)}
         self.output = output
         self.autoreset_mode = autoreset_mode
-        self._state: EnvState | None = None
-        self._lock = threading.RLock()
-        self._pid = self._getpid()
 
     @cached_property
     def observation_space(self) -> gym.Space[Any]:
@@ -166,8 +166,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
     @episode_length.setter
     def episode_length(self, value: int) -> None:
         self._episode_length = validate.positive_integer("episode_length", value)
-        if self._staggers and self._head_start:
-            self._head_start = self._staggered(self._head_start.last_episode_E)
 
     @property
     def episode_steps(self) -> np.ndarray:
@@ -181,17 +179,14 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         """
         with self._usable():
             state = self._reset_state()
-            length = self.episode_length
-            limit_E = self.core.time_limits(state, length, self._head_start) if self._head_start else length
-            return np.array(state.step_E + (length - limit_E))
+            return np.array(state.step_E + state.ahead_E)
 
     @episode_steps.setter
     def episode_steps(self, value: ArrayLike) -> None:
         with self._usable():
             steps_E = validate.episode_steps(value, self.num_envs, self.episode_length)
             state = self._reset_state()
-            ahead_E = jnp.asarray(steps_E) - state.step_E
-            self._head_start = HeadStart(ahead_E, jnp.copy(state.episode_E))  # the next call uses the state up
+            self._state = replace(state, ahead_E=jnp.asarray(steps_E, jnp.int32) - state.step_E)
 
     @property
     def backend(self) -> str:
@@ -245,12 +240,15 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             state = self._seeded(seed, mask)
             encoded = {name: self.core.backend.exact(values) for name, values in start.items()}
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self.core.programs.reset(state, mask, encoded)
-            self._head_start = self._head_start_after(mask, self._state.episode_E)
+            state, result = self.core.programs.reset(state, mask, encoded)
+            if self._staggers and mask.all():
+                state = jax.device_put(self.core.staggered(state, self.episode_length), self.core.backend.device)
+            self._state = state
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
-                info |= {f"_{name}": mask.copy() for name in info}
+                masks = dict.fromkeys((f"_{name}" for name in info), jax.device_put(mask, self.core.backend.device))
+                info |= self._export(masks)
             return obs, info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
@@ -278,9 +276,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
                 validate.refuse_ended(np.asarray(state.needs_reset_E))
             mode = Autoreset[self.autoreset_mode.name]
             self._state = None  # the call uses it up; should it raise, reset() begins anew
-            self._state, result = self.core.programs.step(
-                state, action_EA, mode, self.episode_length, head_start=self._head_start
-            )
+            self._state, result = self.core.programs.step(state, action_EA, mode, self.episode_length)
             return self._delivered(result)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -394,7 +390,7 @@ class KsimVectorEnv(VectorEnv, gym.Env):
 
     def _reset_state(self) -> EnvState:
         if self._state is None:
-            raise ResetNeededError("call reset() before the first step.")
+            raise ResetNeededError("call reset() first (a call that is interrupted uses the state up).")
         return self._state
 
     def _seeded(self, seed: int | list[int | None] | None, mask: np.ndarray) -> EnvState:
@@ -409,17 +405,6 @@ class KsimVectorEnv(VectorEnv, gym.Env):
         if self._state is None:  # committed to the device, as results are, so that every call finds the same program
             return jax.device_put(self.core.unreset_state(key_E), self.core.backend.device)
         return self.core.reseeded(self._state, key_E, mask)
-
-    def _head_start_after(self, mask: np.ndarray, episode_E: Array) -> HeadStart | None:
-        """The head starts after a reset: staggered ones where it is of all, none in envs that are reset alone."""
-        if mask.all():
-            return self._staggered(jnp.copy(episode_E)) if self._staggers else None
-        if self._head_start is None:
-            return None
-        return self._head_start._replace(last_episode_E=jnp.where(mask, 0, self._head_start.last_episode_E))
-
-    def _staggered(self, last_episode_E: Array | np.ndarray) -> HeadStart:
-        return jax.device_put(self.core.staggered(self.episode_length, last_episode_E), self.core.backend.device)
 
     def _entropy(self) -> int:
         return int(self.np_random.integers(2**63))

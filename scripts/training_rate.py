@@ -79,7 +79,7 @@ def our_loop(task_id: str, config: PPOConfig) -> Iterator[dict[str, float]]:
         state, _ = jax.block_until_ready(trainer.learn(*collected))
         ended = time.perf_counter()
         actions_TEA = in_control_units(DISTRIBUTIONS[config.squash].action(samples_TEA), *core.action_bounds)
-        prepare, run = bare_engine(core, before, actions_TEA, staggers=config.stagger_first_episodes)
+        prepare, run = bare_engine(core, before, actions_TEA)
         ready = prepare()
         replayed = time.perf_counter()
         run(ready)

@@ -52,11 +52,12 @@ def init(core: Core, config: PPOConfig, key: Key[Array, ""]) -> TrainState:
     env_key, model_key, key = jax.random.split(key, 3)
     num_privileged = core.num_privileged(config.privileged)
     model = ActorCritic(core.num_observations, num_privileged, core.num_actions, config, model_key)
+    key_E = jax.vmap(jax.random.fold_in, (None, 0))(env_key, jnp.arange(config.num_envs))
     return TrainState(
         model=model,
         opt_state=optimizer(config).init(model),
         moments=Moments.empty(core.num_observations + num_privileged),
-        actors=begin(core, model, jax.vmap(jax.random.fold_in, (None, 0))(env_key, jnp.arange(config.num_envs))),
+        actors=begin(core, model, key_E, stagger_first_episodes=config.stagger_first_episodes),
         key=key,
         learning_rate=jnp.float32(config.learning_rate),
         iteration=jnp.zeros((), jnp.int32),
@@ -74,7 +75,6 @@ def advance(core: Core, config: PPOConfig, state: TrainState) -> tuple[TrainStat
         jax.random.fold_in(state.key, 2 * state.iteration),
         length=config.rollout_length,
         privileged=config.privileged,
-        stagger_first_episodes=config.stagger_first_episodes,
     )
     return replace(state, actors=actors, iteration=state.iteration + 1), trajectory
 

@@ -49,11 +49,11 @@ class Actors:
     is_start_E: Bool[Array, "E"]  # the next action is the first of an episode
 
 
-def begin(core: Core, model: ActorCritic, key_E: Key[Array, "E"]) -> Actors:
-    """Reset all envs, with empty memories."""
-    carry = model.initial_carry()
+def begin(core: Core, model: ActorCritic, key_E: Key[Array, "E"], *, stagger_first_episodes: bool) -> Actors:
+    """Reset all envs, with empty memories; the first episode of env i may be cut after a share of i + 1 in E."""
+    carry, state = model.initial_carry(), core.reset(key_E)
     return Actors(
-        env_state=core.reset(key_E),
+        env_state=core.staggered(state) if stagger_first_episodes else state,
         carry_EL=jax.tree.map(lambda leaf: jnp.tile(leaf, (core.num_envs, 1)), carry),
         is_start_E=jnp.ones(core.num_envs, bool),
     )
@@ -68,7 +68,6 @@ def collect(
     *,
     length: int,
     privileged: tuple[str, ...],
-    stagger_first_episodes: bool,
 ) -> tuple[Actors, Trajectory]:
     """Let the policy act for `length` steps of every env.
 
@@ -80,12 +79,10 @@ def collect(
         key: for the actions.
         length: T.
         privileged: names of the metrics that the critic sees too.
-        stagger_first_episodes: whether env i's first episode after its seeding is cut after a share of i + 1 in E.
 
     Returns:
         The actors after these steps, and the trajectory.
     """
-    whole = core.task.episode_length
 
     def step(actors: Actors, key: Array) -> tuple[Actors, Trajectory]:
         state, is_start_E = actors.env_state, actors.is_start_E
@@ -97,8 +94,7 @@ def collect(
         policy = model.distribution(mean_EA)
         sample_EA = policy.sample(key)
         action_EA = in_control_units(policy.action(sample_EA), *core.action_bounds)
-        limit_E = core.time_limits(state, whole, core.staggered(whole)) if stagger_first_episodes else whole
-        next_state, result = core.step(state, action_EA, episode_length=limit_E)
+        next_state, result = core.step(state, action_EA)
         is_valid_E = ~result.final_info["diverged"]
 
         def final_value(carry: Carry, obs: Array) -> Array:

@@ -93,21 +93,20 @@ def run(ids: Sequence[str], config: BenchConfig) -> Iterator[list[Row]]:
             yield rows
 
 
-def bare_engine(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: bool = False) -> Replay:
+def bare_engine(core: Core, state: EnvState, actions: Iterable[Any]) -> Replay:
     """The physics of some control steps with nothing around it: what any loop over these envs can at best come near to.
 
     Args:
         core: the envs.
         state: where they are; it is left as it is.
         actions: (E, A) for each step.
-        staggers: whether first episodes have different lengths; see `Core.staggered`.
 
     Returns:
         What brings the engine to the start, and what does the steps from what that returned. Time the latter.
     """
     from ksim_envs.bench.replay import record, replay
 
-    return replay(core, record(core, state, actions, staggers=staggers))
+    return replay(core, record(core, state, actions))
 
 
 def table(rows: Sequence[Row]) -> str:

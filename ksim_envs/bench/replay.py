@@ -49,18 +49,17 @@ class Recording:
     steps: list[Step]
 
 
-def record(core: Core, state: EnvState, actions: Iterable[Any], *, staggers: bool = False) -> Recording:
+def record(core: Core, state: EnvState, actions: Iterable[Any]) -> Recording:
     """Step the envs, and note what the engine needs in order to do the same; for the arguments see `bare_engine`."""
     engine_inputs = jax.jit(core.engine_inputs)
     state = jax.tree.map(jnp.copy, state)  # a step uses up what it gets
     everyone = np.arange(core.num_envs)
     start, steps = _positions(core, state, everyone), []
     before: dict[str, np.ndarray] = {}
-    head_start = core.staggered(core.task.episode_length) if staggers else None
     for action in actions:
         action_EA = jnp.clip(jnp.asarray(action), *core.action_bounds)
         controls, fields = jax.device_get(engine_inputs(state, action_EA))
-        state, result = core.programs.step(state, action_EA, head_start=head_start)
+        state, result = core.programs.step(state, action_EA)
         ended = np.flatnonzero(result.ended_E)
         steps.append(
             Step(

@@ -85,6 +85,21 @@ def test_a_memory_may_be_infinite():
     assert state.fault_count_EC.sum() == 0
 
 
+def test_an_episode_that_begins_with_an_unhealthy_term_ends_in_its_first_step():
+    def since_start(view, ctx):
+        return view.qpos[:1] / ctx.step
+
+    task = replace(tiny.HOPPER_LIKE, metrics={"speed": since_start}, terminations={})
+    core = make_functional(task, 2, backend="native")
+    state, step = core.reset(core.keys(0)), jax.jit(core.step)
+    assert (state.metrics["speed"] == 0).all() and (state.obs_EL == 0).all()
+    for count in (1, 2):
+        state, result = step(state, jnp.zeros((2, 2)))
+        assert result.final_info["diverged"].all() and result.truncated_E.all() and (result.reward_E == 0).all()
+        assert state.fault_count_EC[:, Fault.TERM].tolist() == [count] * 2
+        assert state.fault_count_EC.sum() == 2 * count
+
+
 def test_keep_rows_takes_the_new_bits_where_it_keeps_and_the_old_ones_elsewhere():
     new = {"a": jnp.array([1.0, jnp.nan]), "b": jnp.ones((2, 2, 2), jnp.int32)}
     old = {"a": jnp.array([jnp.nan, 4.0]), "b": jnp.zeros((2, 2, 2), jnp.int32)}

@@ -38,7 +38,8 @@ def replayed(diverging_core, rollout):
     def step(env_state, sample_EA):
         limit_E = jnp.where(env_state.episode_E == 1, first_E, TASK.episode_length)
         action_EA = in_control_units(sample_EA, *diverging_core.action_bounds)
-        return diverging_core.step(env_state, action_EA, episode_length=limit_E)
+        unstaggered = replace(env_state, ahead_E=jnp.zeros_like(env_state.ahead_E))
+        return diverging_core.step(unstaggered, action_EA, episode_length=limit_E)
 
     return jax.jit(partial(jax.lax.scan, step))(state.actors.env_state, trajectory.sample_TEA)[1]
 
