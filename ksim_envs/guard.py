@@ -28,7 +28,7 @@ class Fault(enum.IntEnum):
     INPUT = 1  # a push, a model field or the state at the step's start was not finite or out of bounds
     PHYSICS = 2  # the engine diverged during the step
     OVERFLOW = 3  # the engine ran out of room for contacts or constraints
-    TERM = 4  # an observation, reward or metric was not finite or out of bounds, or a term remembered NaN
+    TERM = 4  # an observation, reward, metric or command was not finite or out of bounds, or a term remembered NaN
 
     @property
     def mask(self) -> int:
@@ -43,10 +43,11 @@ class Fault(enum.IntEnum):
 
 _REASONS = {
     Fault.ACTION: "an action was not finite",
-    Fault.INPUT: "an actuator, an event or a randomizer gave a value that is not finite",
+    Fault.INPUT: "an actuator, event, randomizer or reset gave a value that is not finite, or beyond 1e10",
     Fault.PHYSICS: "the physics diverged; take a shorter timestep, lower gains or more armature",
-    Fault.OVERFLOW: "more contacts than the engine was given room for; raise max_contact_points",
-    Fault.TERM: "an observation, reward or metric was not finite, or a term remembered NaN",
+    Fault.OVERFLOW: "more contacts than the engine has room for; raise the task's max_contact_points (mjx), or <size "
+    "memory=...> in the model (native)",
+    Fault.TERM: "an observation, reward, metric or command was not finite, or beyond 1e10, or a term remembered NaN",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ksim_envs import dlpack
-from ksim_envs.errors import InvalidSeedError
+from ksim_envs.errors import InvalidSeedError, ResetNeededError
 from ksim_envs.tasks.task import Task
 from ksim_envs.types import Device, Info
 from ksim_envs.vector_env import KsimVectorEnv
@@ -111,7 +111,12 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
         """
         core = self._batch.core
         private = dlpack.private_actions(action, (core.num_actions,), "(num_actions,)", core.backend.device)
-        obs, reward, terminated, truncated, info = self._batch.step(private[None])
+        try:
+            obs, reward, terminated, truncated, info = self._batch.step(private[None])
+        except ResetNeededError:
+            raise ResetNeededError(
+                "no episode has begun, or it has ended; call reset() before the next step."
+            ) from None
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
 
     def render(self) -> np.ndarray | None:
@@ -130,7 +135,11 @@ class KsimEnv(gym.Env[np.ndarray, np.ndarray]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the recipe, like `KsimVectorEnv`."""
         self._batch.spec = self.spec
-        return self._batch.__reduce__()[:2]
+        return *self._batch.__reduce__()[:2], {"episode_length": self.episode_length}
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        """Take over the episode length, which may be that of a `TimeLimit` around the other env."""
+        self._batch.episode_length = settings["episode_length"]
 
 
 def _first(info: Info) -> Info:

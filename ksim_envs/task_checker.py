@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from ksim_envs import validate
 from ksim_envs.building import make_core
 from ksim_envs.core import Core
 from ksim_envs.errors import InvalidConfigError
@@ -92,8 +93,10 @@ def check_task(task: str | Task, *, num_envs: int = 16, num_steps: int = 200, se
         The report.
 
     Raises:
-        KsimError: the task cannot be built at all.
+        KsimError: a number is not allowed, or the task cannot be built at all.
     """
+    num_steps = validate.positive_integer("num_steps", num_steps)
+    validate.seeds(seed, num_envs)
     built = task if isinstance(task, Task) else get_task(task)
     watched = {f"{role}/{name}": _Watched(term) for role in WATCHED for name, term in getattr(built, role).items()}
     watching = replace(built.hardest, metrics={**built.metrics, **watched, ACCELERATION: Field("qacc")})

@@ -79,7 +79,7 @@ def load_model(
                 spec.delete(numeric)
             spec.add_numeric(name=MAX_CONTACT_POINTS, data=[max_contact_points], size=1)
         model = _checked(_compiled(spec, source), source)
-    if model.ntree == 1 and not model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
+    if model.ntree == 1:
         # Its constraints make at most one island: not to search for more gives the same bits, a little faster.
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return model
@@ -177,6 +177,11 @@ def _checked(model: mujoco.MjModel, source: str) -> mujoco.MjModel:
         raise InvalidConfigError(
             f"The model {_shown(source)} has values that are not finite in {', '.join(wrong)}; correct them, and leave "
             "out a range without a limit."
+        )
+    if model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
+        raise InvalidConfigError(
+            f"The model {_shown(source)} lets bodies sleep, which an env would have to remember; leave sleep out of "
+            "its <flag>."
         )
     if model.nu == 0:
         raise InvalidConfigError(

@@ -27,13 +27,13 @@ class Context:
 
     model: Model  # names and constants of the model
     dt: float  # s, the control period: frame_skip physics timesteps
-    action: Array  # (num_actions,), the action within its bounds; zero after a reset
+    action: Array  # (num_actions,), the action within its bounds; zero after a reset, and to the curriculum
     terminated: Array  # (), bool: a termination holds in this step; known to rewards, metrics and the curriculum
     step: Array  # (), int32: control steps done in this episode, this one included; zero after a reset
     episode_return: Array  # (), float32: the sum of this episode's rewards; a step's terms see it without that step's
     level: Array  # (), float32 in [0, 1]: the curriculum's difficulty; 1 without a curriculum
     commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next;
-    # for a command the next ones of those above it in the task's table
+    # for a command the next ones of those above it in the task's table; none to what comes before, as resets do
     key: Array  # a PRNG key of this row, episode, step and term, for this one use
     run_key: Array  # a PRNG key of this row and term that is the same in all of the row's episodes
     model_fields: dict[str, Array]  # this env's own values of model fields that are randomized

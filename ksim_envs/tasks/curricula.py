@@ -160,7 +160,7 @@ class _Adaptive:
         level = carry.level + (rises.astype(jnp.float32) - falls) / self.num_levels
         if self.mixes_at_top:
             is_done = rises & (carry.level >= 1.0)
-            level = jnp.where(is_done, uniform(ctx.key, (), self.start, 1.0), level)
+            level = jnp.where(is_done, uniform(ctx.stream("mix").key, (), self.start, 1.0), level)
         return AdaptiveCarry(
             level=jnp.clip(level, self.start, 1.0),
             average=average,

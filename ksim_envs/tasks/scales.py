@@ -95,7 +95,9 @@ def check_scale(what: str, scale: Scale) -> None:
         InvalidConfigError: it is; the message begins with `what`.
     """
     if not (_is_scale(scale) and all(is_number(end) and end >= 0 for end in ends(scale))):
-        raise InvalidConfigError(f"{what} has the scale {scale!r}; it must be finite and not negative (see Cost).")
+        raise InvalidConfigError(
+            f"{what} has the scale {scale!r}; it must be finite and not negative (a Cost subtracts)."
+        )
 
 
 def check_probability(what: str, scale: Scale) -> None:

@@ -641,7 +641,7 @@ def test_a_single_env_refuses_to_step_after_its_episode_has_ended(single_pair):
         env.reset(seed=0, options={"qpos": [0, 0, 1]})
         assert env.step(single_pair.action)[2]
     before = single_pair.everything()
-    with pytest.raises(ResetNeededError, match="have ended"):
+    with pytest.raises(ResetNeededError, match=r"it has ended; call reset\(\) before"):
         single_pair.env.step(single_pair.action)
     assert_same_bits(single_pair.everything(), before)
     assert_same_bits(single_pair.env.reset(), single_pair.twin.reset())

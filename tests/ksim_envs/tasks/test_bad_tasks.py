@@ -559,9 +559,9 @@ NUMBERS = {
     "none as a scale": invalid(
         paid(lambda: Scaled(None, HEIGHT)), "Scaled has the scale None", "finite and not negative"
     ),
-    "negative scale": invalid(paid(lambda: Scaled(-1.0, HEIGHT)), "Scaled has the scale -1.0", "see Cost"),
+    "negative scale": invalid(paid(lambda: Scaled(-1.0, HEIGHT)), "Scaled has the scale -1.0", "a Cost subtracts"),
     "negative scale of tracking": invalid(
-        paid(lambda: Tracking(-1.0, HEIGHT)), "Tracking has the scale -1.0", "see Cost"
+        paid(lambda: Tracking(-1.0, HEIGHT)), "Tracking has the scale -1.0", "a Cost subtracts"
     ),
     "negative cost of ends": invalid(
         paid(lambda: TerminationCost(-1.0)), "TerminationCost has the scale -1.0", "not negative"
@@ -885,6 +885,11 @@ MODELS = {
     ),
     "timestep that is no number": invalid(
         model('timestep="0.004"', 'timestep="nan"'), "timestep='nan' in <option>", "correct it"
+    ),
+    "bodies that sleep": invalid(
+        model("<default>\n", '<option><flag sleep="enable"/></option><default>\n'),
+        "lets bodies sleep",
+        "leave sleep out",
     ),
     "mesh outside the folder": invalid(
         model("<worldbody>", '<asset><mesh name="m" file="../m.obj"/></asset><worldbody>'),
