@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-import ksim_envs  # noqa: F401  # registers the ids
+import ksim_envs
 from ksim_envs import dlpack
 
 ID, NUM_ENVS, LENGTH = "ksim/Hopper-v0", 8, 30
@@ -37,6 +37,12 @@ def first_fall(seed):
         if terminated.any():
             return step, int(terminated.argmax())
     raise AssertionError("nobody falls")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kept_core():
+    """The core of these batches, alive while a module's tests make and close them, so that it is compiled once."""
+    return ksim_envs.make_functional(ID, NUM_ENVS)
 
 
 @pytest.fixture

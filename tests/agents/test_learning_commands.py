@@ -1,6 +1,8 @@
 """`ksim train`, `eval`, `video` and `play`, from the words of the command line to files and exit status."""
 
+import contextlib
 import gc
+import io
 import subprocess
 import sys
 import types
@@ -14,6 +16,8 @@ import pytest
 from agents import logger, ppo
 from agents.checkpoint import Checkpoints
 from agents.cli import main
+from tests.agents.quick_runs import quick_runs
+from tests.marks import without_video
 
 TASK = "ksim/InvertedPendulum-v0"
 FLAGS = [
@@ -27,19 +31,29 @@ FLAGS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_runs():
+    with quick_runs():
+        yield
+
+
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
-    """The folder of a run that `ksim train` made."""
+def trained(tmp_path_factory):
+    """The folder of a run that `ksim train` made, and what it said."""
     folder = tmp_path_factory.mktemp("runs") / "pendulum"
-    assert main(["train", TASK, "--run-dir", str(folder), *FLAGS]) == 0
-    return folder
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(["train", TASK, "--run-dir", str(folder), *FLAGS]) == 0
+    return folder, said.getvalue()
 
 
-def test_train_says_what_came_of_it(tmp_path, capsys):
-    assert main(["train", TASK, "--run-dir", str(tmp_path), *FLAGS]) == 0
-    said = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def run_dir(trained):
+    return trained[0]
+
+
+def test_train_says_what_came_of_it(trained):
     for word in ("return", "episode length", "learning_curve.png", "checkpoints", "1,024"):
-        assert word in said, said
+        assert word in trained[1]
 
 
 def test_a_module_beside_the_user_may_register_the_task(tmp_path):
@@ -49,7 +63,12 @@ def test_a_module_beside_the_user_may_register_the_task(tmp_path):
     program = "import sys; from agents.cli import main; sys.exit(main())"
     for words in (["train", "my_robot:ksim/MyRobot-v0", "--run-dir=mine", *FLAGS], ["eval", "mine", "--episodes=2"]):
         done = subprocess.run(
-            [sys.executable, "-P", "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-c", program, *words],
+            cwd=tmp_path,
+            env=without_video(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     assert "return_mean" in done.stdout
@@ -69,16 +88,17 @@ def test_resume_takes_the_settings_of_the_run(run_dir, tmp_path, monkeypatch):
 def test_resume_without_a_folder_finds_the_newest_run_of_the_task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", TASK, "--resume", *FLAGS]) == 0  # there is none: it begins
-    assert main(["train", TASK, "--resume", "--total-env-steps=1280"]) == 0
+    assert main(["train", TASK, "--resume", "--total-env-steps=1536"]) == 0
     (folder,) = (tmp_path / "runs" / "InvertedPendulum-v0").iterdir()
-    assert Checkpoints(folder / "checkpoints").steps()[-1] == 1280
-    assert [row["env_steps"] for row in logger.read(folder) if row["kind"] == "train"] == [512, 768, 1024, 1280]
+    assert Checkpoints(folder / "checkpoints").steps()[-1] == 1536
+    assert [row["env_steps"] for row in logger.read(folder) if row["kind"] == "train"] == [512, 768, 1024, 1280, 1536]
 
 
 def test_resume_begins_where_the_first_save_was_cut_short(tmp_path):
     (tmp_path / "checkpoints" / ".tmp-cut").mkdir(parents=True)
     assert main(["train", TASK, "--run-dir", str(tmp_path), "--resume", *FLAGS]) == 0
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if "tmp" in path.name] == []
+    assert Checkpoints(tmp_path / "checkpoints").steps()[-1] == 1024
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A run small enough to train in seconds, on a task that ends, is cut and diverges."""
 
-import functools
 from dataclasses import dataclass, replace
 
 import jax
@@ -8,12 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 import ksim_envs
-from agents.ppo import run
 from agents.ppo.config import PPOConfig
 from agents.ppo.trainer import Trainer
 from ksim_envs.building import make_core
 from ksim_envs.types import Push
 from tests import tiny
+from tests.agents.quick_runs import quick_runs
 
 
 @dataclass(frozen=True)
@@ -55,28 +54,10 @@ def core():
     return make_core(TASK, CONFIG.num_envs, backend="native")
 
 
-COMPILED_ONCE = ("Trainer", "Evaluator")
-
-
-def begin_as_a_new_process():
-    """Let the next run make its own trainer and evaluator, which know nothing of the runs before; it compiles anew."""
-    for name in COMPILED_ONCE:
-        getattr(run, name).cache_clear()
-
-
 @pytest.fixture(scope="package", autouse=True)
-def _compiled_once():
-    """Runs of one core with equal settings share their programs: to compile them takes longer than such a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in COMPILED_ONCE:
-            patch.setattr(run, name, functools.lru_cache(getattr(run, name)))
+def _quick_runs():
+    with quick_runs():
         yield
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _filmed_core(tiny_id):
-    """Every run ends with a video, of one env: keep it compiled."""
-    return make_core(ksim_envs.get_task(tiny_id).hardest, 1, backend="native")
 
 
 @pytest.fixture(scope="package")

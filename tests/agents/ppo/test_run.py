@@ -4,24 +4,28 @@ import json
 import os
 import signal
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import ksim_envs
-from agents import logger, plots, ppo
+from agents import logger, plots, ppo, video
 from agents.checkpoint import Checkpoints
 from agents.errors import CheckpointError, CheckpointWarning, RunFolderError, TrainingStopped
 from agents.evaluate import Evaluator
 from agents.logger import Logger
+from agents.ppo import run
 from agents.ppo.run import training_task
 from agents.ppo.trainer import Trainer
 from agents.run_folder import lock
-from agents.signals import SIGNALS
+from agents.signals import SIGNALS, graceful_signals
 from ksim_envs.errors import InvalidConfigError, UnknownNameError
-from tests.agents.ppo.conftest import CONFIG, begin_as_a_new_process
+from tests.agents.ppo.conftest import CONFIG
+from tests.agents.quick_runs import begin_as_a_new_process
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +37,33 @@ def heard_signals():
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def interrupt(monkeypatch):
+    """Sends the process a signal, and waits until the run that is under way has noted it."""
+    notes = []
+
+    @contextmanager
+    def noted():
+        with graceful_signals() as note:
+            notes.append(note)
+            yield note
+
+    def send(number):
+        os.kill(os.getpid(), number)
+        while notes[-1].received is None:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(run, "graceful_signals", noted)
+    return send
+
+
 @pytest.fixture(scope="module")
 def finished(tiny_id, tmp_path_factory):
     """A run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("run") / "whole"
-    return ppo.train(tiny_id, CONFIG, run_dir=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "video", video)  # others make none
+        return ppo.train(tiny_id, CONFIG, run_dir=folder)
 
 
 def rows(folder):
@@ -58,7 +84,7 @@ def final_state(folder, core):
     )
 
 
-def stop_after(monkeypatch, num_rows, number=signal.SIGTERM):
+def stop_after(monkeypatch, interrupt, num_rows, number=signal.SIGTERM):
     """Lets the process get a signal once so many rows of training are logged."""
     log, count = Logger.log, [0]
 
@@ -66,8 +92,7 @@ def stop_after(monkeypatch, num_rows, number=signal.SIGTERM):
         log(self, kind, env_steps, values)
         count[0] += kind == "train"
         if kind == "train" and count[0] == num_rows:
-            os.kill(os.getpid(), number)
-            time.sleep(1.0)  # the thread that notes it has to get its turn before this short run is over
+            interrupt(number)
 
     monkeypatch.setattr(Logger, "log", counting)
 
@@ -80,6 +105,8 @@ def test_a_run_leaves_metrics_checkpoints_plots_and_a_policy(finished):
     assert Checkpoints(folder / "checkpoints").steps()[-1] == CONFIG.total_env_steps == finished.env_steps
     for name in ("learning_curve.png", "evaluations.csv", "metrics.jsonl"):
         assert (folder / name).stat().st_size > 100, name
+    filmed = finished.files["video"]
+    assert Path(filmed).stat().st_size > 1000 if filmed.endswith(".mp4") else "GL" in filmed
     assert finished.evaluation.return_E.shape == (CONFIG.num_eval_envs,)
     assert finished.policy(np.zeros(finished.policy.num_observations)).shape == (2,)
 
@@ -89,10 +116,10 @@ def test_a_run_leaves_metrics_checkpoints_plots_and_a_policy(finished):
     [(1, signal.SIGTERM, False), (4, signal.SIGINT, True), (5, signal.SIGHUP, False)],
 )
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
-    finished, tiny_id, core, tmp_path, monkeypatch, num_rows, number, is_trainer_new
+    finished, tiny_id, core, tmp_path, monkeypatch, interrupt, num_rows, number, is_trainer_new
 ):
     with monkeypatch.context() as patch, pytest.raises(TrainingStopped) as stopped:
-        stop_after(patch, num_rows, number)
+        stop_after(patch, interrupt, num_rows, number)
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
     assert stopped.value.received == number
     if is_trainer_new:
@@ -118,13 +145,12 @@ def test_a_run_whose_training_raised_resumes_from_its_last_checkpoint(finished, 
 @pytest.mark.parametrize(
     ("owner", "name"), [(Trainer, "start"), (Trainer, "iterate"), (Evaluator, "__call__"), (Checkpoints, "save")]
 )
-def test_a_signal_in_any_phase_ends_with_a_checkpoint(tiny_id, tmp_path, monkeypatch, owner, name):
+def test_a_signal_in_any_phase_ends_with_a_checkpoint(tiny_id, tmp_path, monkeypatch, interrupt, owner, name):
     original, sent = getattr(owner, name), []
 
     def struck(self, *args, **keywords):
         if not sent:
-            sent.append(os.kill(os.getpid(), signal.SIGTERM))
-            time.sleep(0.5)
+            sent.append(interrupt(signal.SIGTERM))
         return original(self, *args, **keywords)
 
     monkeypatch.setattr(owner, name, struck)
@@ -150,9 +176,9 @@ def test_the_checkpoint_of_something_else_is_refused(tiny_id, tmp_path, info, re
         read(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_passed_over(finished, tiny_id, core, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_passed_over(finished, tiny_id, core, tmp_path, monkeypatch, interrupt):
     with monkeypatch.context() as patch, pytest.raises(TrainingStopped):
-        stop_after(patch, 5)
+        stop_after(patch, interrupt, 5)
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1] / "arrays.npz"
     newest.write_bytes(newest.read_bytes()[:-100])
@@ -211,9 +237,9 @@ def test_a_folder_in_use_is_refused(tiny_id, tmp_path):
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
 
 
-def test_a_log_that_a_power_cut_left_in_pieces_is_mended(finished, tiny_id, core, tmp_path, monkeypatch):
+def test_a_log_that_a_power_cut_left_in_pieces_is_mended(finished, tiny_id, core, tmp_path, monkeypatch, interrupt):
     with monkeypatch.context() as patch, pytest.raises(TrainingStopped):
-        stop_after(patch, 3)
+        stop_after(patch, interrupt, 3)
         ppo.train(tiny_id, CONFIG, run_dir=tmp_path)
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b"\0\0\0\n{")
@@ -238,6 +264,14 @@ def test_a_damaged_best_checkpoint_is_passed_over_when_a_policy_is_loaded(tiny_i
     best.write_bytes(best.read_bytes()[:-1])
     with pytest.warns(CheckpointWarning, match="damaged"):
         assert ppo.load(tmp_path).num_observations == 5
+
+
+def test_a_policy_is_loaded_also_while_the_best_checkpoint_is_replaced(finished, monkeypatch):
+    expected, real, gone = ppo.load(finished.run_dir), Checkpoints.best_step, [1]
+    monkeypatch.setattr(Checkpoints, "best_step", lambda self: gone.pop() if gone else real(self))
+    obs = np.ones(expected.num_observations, np.float32)
+    np.testing.assert_array_equal(ppo.load(finished.run_dir)(obs), expected(obs))
+    assert not gone
 
 
 def test_every_public_name_can_be_had_in_any_order():
