@@ -31,6 +31,25 @@ def env():
     return FunctionalEnv(TASK, backend="native")
 
 
+@pytest.fixture(scope="module")
+def reset(env):
+    """Of a batch, compiled."""
+    return jax.jit(jax.vmap(env.reset))
+
+
+@pytest.fixture(scope="module")
+def first_states(env):
+    """Of two envs, each by itself."""
+    alone = jax.jit(env.reset)
+    return [alone(key) for key in keys()[:2]]
+
+
+@pytest.fixture(scope="module")
+def step(env):
+    """Of a batch, compiled."""
+    return jax.jit(jax.vmap(env.step))
+
+
 def keys():
     return jax.random.split(jax.random.PRNGKey(0), NUM_ENVS)
 
@@ -76,8 +95,8 @@ def test_mapped_steps_are_those_of_the_vector_env_until_the_episodes_end(backend
     np.testing.assert_array_equal(states.obs[-1], states.obs[-2])  # after its end an episode stands still
 
 
-def test_an_env_alone_does_what_it_does_in_a_batch(env):
-    state, first = jax.jit(env.reset)(keys()[3]), jax.jit(jax.vmap(env.reset))(keys())
+def test_an_env_alone_does_what_it_does_in_a_batch(env, reset):
+    state, first = jax.jit(env.reset)(keys()[3]), reset(keys())
     states = jax.jit(partial(rollout, env))(first, actions(20))
     step = jax.jit(env.step)
     for t, action in enumerate(actions(20)):
@@ -87,50 +106,51 @@ def test_an_env_alone_does_what_it_does_in_a_batch(env):
         np.testing.assert_array_equal(state.done, states.done[t, 3])
 
 
-def test_typed_keys_and_maps_of_maps_and_unmapped_arguments_give_the_same(env):
-    raw, typed = (jax.vmap(env.reset)(k) for k in (keys(), jax.random.wrap_key_data(keys())))
+def test_typed_keys_and_maps_of_maps_and_unmapped_arguments_give_the_same(env, reset, step):
+    raw, typed = reset(keys()), reset(jax.random.wrap_key_data(keys()))
     np.testing.assert_array_equal(raw.obs, typed.obs)
-    twice = jax.vmap(jax.vmap(env.reset))(keys().reshape(2, NUM_ENVS // 2, -1))
+    twice = jax.jit(jax.vmap(jax.vmap(env.reset)))(keys().reshape(2, NUM_ENVS // 2, -1))
     np.testing.assert_array_equal(twice.obs.reshape(raw.obs.shape), raw.obs)
     action = jnp.array([0.5, -0.5])
-    shared = jax.vmap(env.step, in_axes=(0, None))(raw, action)
-    np.testing.assert_array_equal(shared.obs, jax.vmap(env.step)(raw, jnp.tile(action, (NUM_ENVS, 1))).obs)
+    shared = jax.jit(jax.vmap(env.step, in_axes=(0, None)))(raw, action)
+    np.testing.assert_array_equal(shared.obs, step(raw, jnp.tile(action, (NUM_ENVS, 1))).obs)
 
 
 def test_actions_from_minus_one_to_one_span_the_actuators_range():
     env = FunctionalEnv("ksim/InvertedPendulum-v0", backend="native")  # control is within +-3
-    state = env.reset(jax.random.key(0))
     core = ksim_envs.make_functional("ksim/InvertedPendulum-v0", 1, backend="native")
+    state, begun = env.reset(jax.random.key(0)), core.reset(jax.random.key(0)[None])
+    step, core_step = jax.jit(env.step), jax.jit(core.step)
     for action, control in ((1.0, 3.0), (-0.5, -1.5), (7.0, 3.0)):
-        _, result = core.step(core.reset(jax.random.key(0)[None]), jnp.full((1, 1), control))
-        np.testing.assert_array_equal(env.step(state, jnp.array([action])).obs, result.obs_EL[0])
+        _, result = core_step(begun, jnp.full((1, 1), control))
+        np.testing.assert_array_equal(step(state, jnp.array([action])).obs, result.obs_EL[0])
 
 
-def test_a_diverged_env_is_done_and_touches_no_other(env):
-    state = jax.vmap(env.reset)(keys())
+def test_a_diverged_env_is_done_and_touches_no_other(reset, step):
+    state = reset(keys())
     action = actions(1)[0]
-    expected, found = (jax.vmap(env.step)(state, a) for a in (action, action.at[2].set(jnp.nan)))
+    expected, found = (step(state, a) for a in (action, action.at[2].set(jnp.nan)))
     assert found.info["diverged"].tolist() == found.done.tolist() == [i == 2 for i in range(NUM_ENVS)]
     assert found.reward[2] == 0 and np.isfinite(found.obs).all()
     others = np.arange(NUM_ENVS) != 2
     np.testing.assert_array_equal(found.obs[others], expected.obs[others])
 
 
-def test_an_episode_begun_by_putting_the_first_state_back_has_randomness_of_its_own(env):
-    first, action = jax.vmap(env.reset)(keys()), actions(1)[0]
-    state = jax.vmap(env.step)(first, action)
+def test_an_episode_begun_by_putting_the_first_state_back_has_randomness_of_its_own(reset, step):
+    first, action = reset(keys()), actions(1)[0]
+    state = step(first, action)
     assert (state.data.episode_E == 1).all()
-    again = jax.vmap(env.step)(state.replace(data=first.data, obs=first.obs), action)
+    again = step(state.replace(data=first.data, obs=first.obs), action)
     assert (again.data.episode_E == 2).all()
-    assert (jax.vmap(env.step)(again, action).data.episode_E == 2).all()
+    assert (step(again, action).data.episode_E == 2).all()
     np.testing.assert_array_equal(again.obs, state.obs)  # of a task without noise
 
 
 # The shape of a state
 
 
-def test_what_is_foreign_in_a_state_is_kept_through_a_scan(env):
-    state = jax.vmap(env.reset)(keys())
+def test_what_is_foreign_in_a_state_is_kept_through_a_scan(env, reset):
+    state = reset(keys())
     foreign = jnp.arange(NUM_ENVS)
     state = state.replace(info={**state.info, "steps": foreign}, metrics={**state.metrics, "reward": 2.0 * foreign})
     last = jax.tree.map(lambda leaf: leaf[-1], jax.jit(partial(rollout, env))(state, actions(5)))
@@ -139,16 +159,16 @@ def test_what_is_foreign_in_a_state_is_kept_through_a_scan(env):
     assert jax.tree.structure(last) == jax.tree.structure(state)
 
 
-def test_the_physics_field_has_both_libraries_names(env):
-    first, second = (env.reset(key) for key in keys()[:2])
+def test_the_physics_field_has_both_libraries_names(first_states):
+    first, second = first_states
     for name in ("data", "pipeline_state"):
         replaced = first.replace(**{name: second.data, "done": jnp.ones(())})
         assert replaced.data is replaced.pipeline_state is second.data and replaced.done == 1
     assert first.done == 0
 
 
-def test_metrics_are_single_numbers_and_info_has_the_rest(env):
-    state = env.step(env.reset(keys()[0]), jnp.zeros(2))
+def test_metrics_are_single_numbers_and_info_has_the_rest(env, first_states):
+    state = jax.jit(env.step)(first_states[0], jnp.zeros(2))
     assert state.metrics.keys() == {"x_position", "angle", "alive", "forward", "cost"}
     assert {(leaf.shape, str(leaf.dtype)) for leaf in state.metrics.values()} == {((), "float32")}
     assert {name: leaf.shape for name, leaf in state.info.items()} == {
@@ -162,7 +182,7 @@ def test_metrics_are_single_numbers_and_info_has_the_rest(env):
 def test_privileged_metrics_make_dictionaries_of_observations():
     env = FunctionalEnv(TASK, backend="native", privileged=("privileged", "velocities"))
     assert env.observation_size == {"state": (5,), "privileged_state": (9,)}
-    state = jax.vmap(env.step)(jax.vmap(env.reset)(keys()), actions(1)[0])
+    state = jax.jit(jax.vmap(lambda key, action: env.step(env.reset(key), action)))(keys(), actions(1)[0])
     hidden = [state.obs["state"], state.info["privileged"], state.info["velocities"]]
     np.testing.assert_array_equal(state.obs["privileged_state"], np.concatenate(hidden, axis=1))
     with pytest.raises(UnknownNameError, match="velocitie'.*Did you mean 'velocities'"):
@@ -176,8 +196,8 @@ def test_sizes_and_periods_and_models_are_the_tasks(env):
     assert env.mj_model.nu == env.mjx_model.nu == 2
 
 
-def test_frames_of_states_and_of_their_physics(env):
-    states = [env.reset(key) for key in keys()[:2]]
+def test_frames_of_states_and_of_their_physics(env, first_states):
+    states = first_states
     try:
         frames = env.render(states, 48, 64)
     except RenderError as error:
@@ -194,7 +214,7 @@ def test_frames_of_states_and_of_their_physics(env):
         env.render(states, 48, 64, "side")
 
 
-def test_a_frame_that_fails_closes_the_renderer(env, monkeypatch):
+def test_a_frame_that_fails_closes_the_renderer(env, first_states, monkeypatch):
     from ksim_envs.render import offscreen
 
     class Renderer:
@@ -214,5 +234,5 @@ def test_a_frame_that_fails_closes_the_renderer(env, monkeypatch):
     made: list[Renderer] = []
     monkeypatch.setattr(offscreen, "OffscreenRenderer", Renderer)
     with pytest.raises(RuntimeError, match="no paint"):
-        env.render(env.reset(keys()[0]), modify_scene_fns=[broken])
+        env.render(first_states[0], modify_scene_fns=[broken])
     assert [renderer.is_open for renderer in made] == [False]

@@ -1,6 +1,7 @@
-"""Every task passes the package's own conformance suite, Gymnasium's on both backends and in all auto-reset modes.
+"""Gymnasium's tasks pass the package's own conformance suite, on both backends and in all auto-reset modes.
 
-On mjx those with many contacts have control steps of one physics step, which compile faster.
+Those of the robots are tested where they are compiled anyway, in `test_robot_tasks.py`. On mjx tasks with many contacts
+have control steps of one physics step, which compile faster.
 
 The mode and the episode length are no part of a compiled program, so an id is compiled once for all its tests; those of
 parity on mjx have the same tasks and `NUM_ENVS`, so that they find the program in the compilation cache.
@@ -14,7 +15,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from ksim_envs import check_vector_env
-from ksim_envs.registration import GYMNASIUM_TASKS, ROBOT_TASKS
+from ksim_envs.registration import GYMNASIUM_TASKS
 from ksim_envs.vector_env import KsimVectorEnv
 from tests.marks import DEVICE_OUTPUTS, MODES
 from tests.parity.oracle import short_task_of
@@ -31,14 +32,6 @@ def test_gymnasiums_tasks_pass(
 ) -> None:
     task = short_task_of(id) if backend == "mjx" else id
     check_vector_env(make_env(task, NUM_ENVS, backend=backend, autoreset_mode=mode, episode_length=EPISODE_LENGTH))
-
-
-@pytest.mark.parametrize("id", ROBOT_TASKS)
-def test_our_own_tasks_pass(id: str, make_env: Callable[..., KsimVectorEnv]) -> None:
-    """On native alone: what their terms do on MJX, tests of the terms show."""
-    check_vector_env(
-        make_env(id, NUM_ENVS, backend="native", autoreset_mode="same_step", episode_length=EPISODE_LENGTH)
-    )
 
 
 @MODES

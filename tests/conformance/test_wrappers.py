@@ -156,7 +156,7 @@ TABLE = {
 }
 
 
-def results(wrapper: Any, twin: Any, row: Row, num_steps: int = 45) -> Iterator[tuple[Result, Result]]:
+def results(wrapper: Any, twin: Any, row: Row, num_steps: int = 30) -> Iterator[tuple[Result, Result]]:
     """Results of a wrapped env and of its bare twin, from resets and steps."""
     rng = np.random.default_rng(0)
     ended = np.zeros(twin.num_envs, bool)

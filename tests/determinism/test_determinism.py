@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import subprocess
@@ -182,14 +183,16 @@ def test_a_new_process_gives_the_same_bits(tmp_path):
 # The number of threads and of envs
 
 
+@functools.cache
 def humanoid_physics(num_threads):
     """The states of 16 Humanoids that fall, and what the task sees of them."""
     backend = make_core(get_task("ksim/Humanoid-v0"), 16, backend="native", num_threads=num_threads).backend
     draw = np.random.default_rng(0).uniform
     qpos, qvel = backend.model.qpos0 + draw(-0.1, 0.1, (16, backend.model.nq)), draw(-1, 1, (16, backend.model.nv))
     state = backend.reset_rows(backend.empty(), jnp.arange(16), backend.exact(qpos), backend.exact(qvel), {})
+    step = jax.jit(backend.step)
     for ctrl in draw(-0.4, 0.4, (NUM_STEPS, 16, 1, backend.model.nu)):
-        state, _ = backend.step(state, jnp.asarray(ctrl, jnp.float32), jnp.ones(16, bool), None, {})
+        state, _ = step(state, jnp.asarray(ctrl, jnp.float32), jnp.ones(16, bool), None, {})
     return state
 
 
@@ -225,7 +228,8 @@ def test_the_terms_of_every_task_give_a_row_the_same_bits_whatever_the_number_of
     action_EA = jnp.asarray(draw(size=(64, core.num_actions)), jnp.float32)
     terms = jax.jit(core._evaluate)
     expected = terms(state, action_EA)
-    for num_envs in (1, 3, 16):
+    assert np.isfinite(expected.obs).mean() > 0.5
+    for num_envs in (1, 3):
         few, few_actions = jax.tree.map(lambda leaf, n=num_envs: leaf[:n], (state, action_EA))
         assert_same_bits(terms(few, few_actions), rows(expected, range(num_envs)))
 

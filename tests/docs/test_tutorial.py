@@ -25,6 +25,7 @@ FEW_STEPS = "--num-envs 8 --num-env-states-per-minibatch 64 --num-minibatches 2 
 USE = """
 import gymnasium as gym
 from agents import ppo
+from agents.cli import main
 
 envs = gym.make("pup:ksim/Pup-v0", num_envs=4)
 obs, info = envs.reset(seed=0)
@@ -32,6 +33,7 @@ policy = ppo.load("runs/pup")
 for _ in range(5):
     obs, reward, terminated, truncated, info = envs.step(policy(obs))
 print(sorted(info))
+assert main(["eval", "runs/pup", "--episodes", "2"]) == 0
 """
 
 
@@ -44,14 +46,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, *command):
-    child = subprocess.run([sys.executable, *command], cwd=folder, env=without_video(), capture_output=True, text=True)
+def run(folder, program):
+    child = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=without_video(), capture_output=True, text=True
+    )
     assert child.returncode == 0, child.stderr
     return child.stdout
 
 
-def ksim(folder, *words):
-    return run(folder, "-c", "import sys; from agents.cli import main; sys.exit(main())", *words)
+def ksim(folder, *commands):
+    """What these commands print, one after the other."""
+    lines = [f"assert main({command.split()}) == 0" for command in commands]
+    return run(folder, "\n".join(["from agents.cli import main", *lines]))
 
 
 def test_the_task_is_one_page():
@@ -59,10 +65,10 @@ def test_the_task_is_one_page():
 
 
 def test_a_reader_checks_trains_evaluates_and_uses_it(folder):
-    assert "no fault found" in ksim(folder, "check", "pup:ksim/Pup-v0", "--num-envs", "4", "--num-steps", "25")
-    ksim(folder, "train", "pup:ksim/Pup-v0", "--run-dir", "runs/pup", *FEW_STEPS.split())
-    assert "terminated_share" in ksim(folder, "eval", "runs/pup", "--episodes", "2")
-    assert "reward_velocity" in run(folder, "-c", USE)
+    check = "check pup:ksim/Pup-v0 --num-envs 4 --num-steps 25"
+    assert "no fault found" in ksim(folder, check, f"train pup:ksim/Pup-v0 --run-dir runs/pup {FEW_STEPS}")
+    used = run(folder, USE)
+    assert "reward_velocity" in used and "terminated_share" in used
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """Run in a process of its own, with JAX's x64 mode on: how far MJX is from C MuJoCo when rounding is out of the way.
 
-    JAX_ENABLE_X64=1 python -m tests.parity.float64 reset|fast|gymnasium ID ...
+    JAX_ENABLE_X64=1 python -m tests.parity.float64 '{"reset": [ID, ...], "fast": [ID, ...], "gymnasium": [ID, ...]}'
 
-Prints a JSON dictionary from ids to errors: of the first observation, or of rollouts with these dynamics.
+Prints JSON with an error for each id: of the first observation, or of rollouts with these dynamics.
 """
 
 from __future__ import annotations
@@ -92,5 +92,5 @@ MEASURES = {
 }
 
 if __name__ == "__main__":
-    measure = MEASURES[sys.argv[1]]
-    print(json.dumps({id: measure(id) for id in sys.argv[2:]}))
+    wanted = json.loads(sys.argv[1])
+    print(json.dumps({name: {id: MEASURES[name](id) for id in ids} for name, ids in wanted.items()}))

@@ -103,22 +103,24 @@ def test_mjx_keeps_the_contacts_it_is_told_to_whatever_numbers_stand_before(nume
     assert backend.mjx_data._impl.ncon == kept
 
 
-def test_first_observations_equal_gymnasium_in_float64():
-    found = in_float64("reset", IDS)
+def test_first_observations_equal_gymnasium_in_float64(errors_in_float64):
+    found = errors_in_float64["reset"]
     assert found.keys() == set(IDS)
     assert max(found.values()) < 1e-6, found
 
 
 @pytest.mark.parametrize("dynamics", ROLLED_OUT)
-def test_100_steps_equal_c_in_float64(dynamics):
-    found = in_float64(dynamics, ROLLED_OUT[dynamics])
+def test_100_steps_equal_c_in_float64(dynamics, errors_in_float64):
+    found = errors_in_float64[dynamics]
     assert found.keys() == set(ROLLED_OUT[dynamics])
     assert max(found.values()) < 1e-9, found
 
 
-def in_float64(measure: str, ids: tuple[str, ...]) -> dict[str, float]:
-    """Errors by id, from a process in which JAX computes in float64."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.parity.float64", measure, *ids]
+@pytest.fixture(scope="module")
+def errors_in_float64() -> dict[str, dict[str, float]]:
+    """By measure and id, from a process in which JAX computes in float64."""
+    wanted = json.dumps({"reset": IDS, **ROLLED_OUT})
+    command = [sys.executable, "-W", "ignore", "-m", "tests.parity.float64", wanted]
     environment = os.environ | {"JAX_ENABLE_X64": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr[-3000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import ksim_envs
+from ksim_envs import Core, EnvState
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.tasks.curricula import (
     Adaptive,
@@ -23,9 +25,9 @@ from ksim_envs.tasks.curricula import (
 from ksim_envs.tasks.observations import Coordinate
 from ksim_envs.tasks.rewards import Alive
 from ksim_envs.tasks.terminations import Outside
-from ksim_envs.types import Autoreset
+from ksim_envs.types import Autoreset, StepResult
 from tests import tiny
-from tests.ksim_envs.tasks.by_hand import context, view
+from tests.ksim_envs.tasks.by_hand import view
 from tests.ksim_envs.tasks.legged import legged
 
 STATE = view(qpos=[3.0, 4.0, 0, 1, 0, 0, 0, 0, 0], qvel=np.zeros(8))
@@ -210,23 +212,36 @@ def test_the_return_of_an_episode_is_all_of_it():
         np.testing.assert_allclose(level[step], expected, atol=1e-5)
 
 
-def test_an_episode_that_a_reset_breaks_off_teaches_nothing():
+@dataclass(frozen=True)
+class Rising:
+    """Four envs whose level rises with every episode, and what is done with them, compiled."""
+
+    core: Core
+    reset: Callable[..., EnvState]
+    step: Callable[..., tuple[EnvState, StepResult]]
+    reset_rows: Callable[..., EnvState]
+
+
+@pytest.fixture(scope="module")
+def rising():
     task = replace(FALLING, curriculum=EpisodeLength(up=0.0, down=-1.0, num_levels=10, decay=0.0))
     core = ksim_envs.make_functional(task, 4, backend="native")
-    state, _ = core.step(core.reset(core.keys(0)), jnp.zeros((4, 2)))
-    again = core.reset_rows(state, jnp.array([True, True, False, False]))
+    return Rising(core, jax.jit(core.reset), jax.jit(core.step), jax.jit(core.reset_rows))
+
+
+def test_an_episode_that_a_reset_breaks_off_teaches_nothing(rising):
+    state, _ = rising.step(rising.reset(rising.core.keys(0)), jnp.zeros((4, 2)))
+    again = rising.reset_rows(state, jnp.array([True, True, False, False]))
     assert again.obs_EL[:, 1].tolist() == [0, 0, 0, 0]
     ended = replace(state, needs_reset_E=jnp.ones(4, bool))
-    np.testing.assert_allclose(core.reset_rows(ended, jnp.arange(4) < 2).obs_EL[:, 1], [0.1, 0.1, 0, 0])
+    np.testing.assert_allclose(rising.reset_rows(ended, jnp.arange(4) < 2).obs_EL[:, 1], [0.1, 0.1, 0, 0])
 
 
-def test_an_episode_that_diverged_teaches_nothing():
-    task = replace(FALLING, curriculum=EpisodeLength(up=0.0, down=-1.0, num_levels=10, decay=0.0))
-    core = ksim_envs.make_functional(task, 4, backend="native")
-    state, result = core.step(core.reset(core.keys(0)), jnp.zeros((4, 2)).at[0].set(jnp.nan))
+def test_an_episode_that_diverged_teaches_nothing(rising):
+    state, result = rising.step(rising.reset(rising.core.keys(0)), jnp.zeros((4, 2)).at[0].set(jnp.nan))
     assert result.final_info["diverged"].tolist() == [True, False, False, False]
     ended = replace(state, needs_reset_E=jnp.ones(4, bool))
-    np.testing.assert_allclose(core.reset_rows(ended, jnp.arange(4) < 2).obs_EL[:, 1], [0, 0.1, 0, 0])
+    np.testing.assert_allclose(rising.reset_rows(ended, jnp.arange(4) < 2).obs_EL[:, 1], [0, 0.1, 0, 0])
 
 
 def test_the_hardest_task_is_that_of_the_last_level():
@@ -237,15 +252,13 @@ def test_the_hardest_task_is_that_of_the_last_level():
     assert core.reset(core.keys(0)).obs_EL[:, 1].tolist() == [1, 1, 1, 1]
 
 
-def test_a_new_seed_begins_the_curriculum_anew():
-    task = replace(FALLING, curriculum=EpisodeLength(up=0.0, down=-1.0, num_levels=10, decay=0.0))
-    core = ksim_envs.make_functional(task, 4, backend="native")
-    state = core.reset(core.keys(0))
+def test_a_new_seed_begins_the_curriculum_anew(rising):
+    core, state = rising.core, rising.reset(rising.core.keys(0))
     for _ in range(12):
-        state, _ = core.step(state, jnp.zeros((4, 2)))
+        state, _ = rising.step(state, jnp.zeros((4, 2)))
     assert (state.obs_EL[:, 1] > 0).all()
     mask = jnp.array([True, False, False, False])
-    fresh = core.reset_rows(core.reseeded(state, core.keys(1), mask), mask)
+    fresh = rising.reset_rows(core.reseeded(state, core.keys(1), mask), mask)
     assert fresh.obs_EL[0, 1] == 0 and (fresh.obs_EL[1:, 1] == state.obs_EL[1:, 1]).all()
 
 
@@ -259,7 +272,3 @@ def test_a_curriculum_whose_memory_changes_its_shape_is_refused():
 
     with pytest.raises(InvalidConfigError, match="the curriculum begins with the carry"):
         run(Growing(), 1)
-
-
-def test_context():
-    assert context().episode_return == 0

@@ -6,7 +6,9 @@ A control step is one physics substep, so what is derived after it describes the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import mujoco
 import numpy as np
 import pytest
@@ -254,12 +256,13 @@ def run(request):
     start = {
         name: core.backend.exact(np.stack([starts[row][i] for row in ROWS])) for i, name in enumerate(("qpos", "qvel"))
     }
-    state, (_, info) = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(len(ROWS), bool), start)
+    step = jax.jit(partial(core.step, autoreset=Autoreset.DISABLED))  # unlike the programs', which may reset in it
+    state = jax.jit(core.reset)(core.keys(0), start)
     actions = np.random.default_rng(1).uniform(-1, 1, (NUM_STEPS, len(ROWS), 4)).astype(np.float32)
     actions[:, 0] = 0  # who stands, stands still
-    metrics, states_seen = [info], [core.backend.state_dict(state.physics)]
+    metrics, states_seen = [core.info(state)], [core.backend.state_dict(state.physics)]
     for action in actions:
-        state, result = core.programs.step(state, action, Autoreset.DISABLED)
+        state, result = step(state, action)
         assert not result.truncated_E.any()
         metrics.append(result.info)
         states_seen.append(core.backend.state_dict(state.physics))

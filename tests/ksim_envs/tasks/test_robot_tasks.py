@@ -7,6 +7,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.registration import ROBOT_TASKS
+from ksim_envs.types import Autoreset
 
 SIZES = {
     "ksim/HumanoidStand-v0": (57, 17, 1000),
@@ -73,19 +74,25 @@ def test_every_start_and_command_is_another(task_id, rollout):
         assert len(np.unique(drawn, axis=0)) > 1
 
 
+def test_it_keeps_the_contract_of_vector_envs(task_id, rollout):
+    """With the core of the rollout, which is compiled."""
+    env = ksim_envs.make(task_id, num_envs=8, backend="native", autoreset_mode="same_step", episode_length=20)
+    ksim_envs.check_vector_env(env)
+
+
 def test_resets_commands_and_randomization_compile_the_step_once(rollout):
     env, _ = rollout
     assert env.core.programs._step._cache_size() == 1
 
 
 @pytest.mark.parametrize("task_id", [id for id in SIZES if "Stand" not in id], indirect=True)  # the same models walk
-def test_mjx_can_reset_and_step_it(task_id):
-    """Traced but not compiled, which would take minutes: what MJX cannot have it refuses in tracing."""
+def test_it_is_traced_for_mjx(task_id):
+    """It is not compiled, which would take minutes: what MJX cannot have it refuses in tracing."""
     core = ksim_envs.make_functional(task_id, 2, backend="mjx")
 
     def first_step(key_E):
         state = core.reset(key_E)
-        return state, core.step(state, jnp.zeros((2, core.num_actions)))
+        return state, core.step(state, jnp.zeros((2, core.num_actions)), Autoreset.DISABLED)  # not reset once more
 
     before, (after, result) = jax.eval_shape(first_step, core.keys(0))
     assert layout(after) == layout(before)
