@@ -100,7 +100,7 @@ def assert_torques(backend, actuator, action_EA, law, **fields):
     return made
 
 
-ACTIONS = np.array([[0.3, -0.2], [1.0, 1.0], [-1.0, 0.5], [0.0, 0.0]])
+ACTIONS = np.array([[0.3, -0.2], [1.0, 1.0], [-1.0, 0.5], [0.0, 0.0]], np.float32)
 
 
 # PD control
@@ -401,9 +401,9 @@ def test_a_stack_of_actuators_moves_both_backends_alike():
     found = {}
     for backend in ("native", "mjx"):
         core = ksim_envs.make_functional(TASK, NUM_ENVS, backend=backend)
-        state, step = core.reset(core.keys(0)), jax.jit(core.step)
+        state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(NUM_ENVS, bool))
         for index in range(4):
-            state, result = step(state, jnp.asarray(ACTIONS[(np.arange(NUM_ENVS) + index) % NUM_ENVS]))
+            state, result = core.programs.step(state, ACTIONS[(np.arange(NUM_ENVS) + index) % NUM_ENVS])
             assert not result.info["diverged"].any()
         found[backend] = np.asarray(state.obs_EL)
     assert len(np.unique(found["native"], axis=0)) == NUM_ENVS
@@ -420,8 +420,8 @@ def test_a_latency_longer_than_the_queue_is_a_fault_of_its_row_from_the_start():
     core = ksim_envs.make_functional(
         replace(TASK, randomizers={"latency": Late()}, actuator=STACK), NUM_ENVS, backend="native"
     )
-    _, result = core.step(core.reset(core.keys(0)), jnp.zeros((NUM_ENVS, 2)))
-    assert result.info["diverged"].all()
+    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(NUM_ENVS, bool))
+    assert core.programs.step(state, np.zeros((NUM_ENVS, 2), np.float32))[1].info["diverged"].all()
 
 
 @pytest.mark.parametrize("name", ["latency", "encoders"])

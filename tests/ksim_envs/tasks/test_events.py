@@ -284,9 +284,9 @@ def test_joints_and_bodies_of_a_fixed_base_can_be_pushed():
         "force": ForcePush(interval=(0.03, 0.06), body="pole", duration=(0.03, 0.03), force=(1.0, 2.0)),
     }
     core = ksim_envs.make_functional(replace(tiny.HOPPER_LIKE, events=events, resets={}), 8, backend="native")
-    state = core.reset(core.keys(0))
+    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(8, bool))
     for _ in range(4):
-        state, _ = core.step(state, jnp.zeros((8, 2)))
+        state, _ = core.programs.step(state, np.zeros((8, 2), np.float32))
     assert len(np.unique(np.asarray(state.obs_EL), axis=0)) == 8
 
 
