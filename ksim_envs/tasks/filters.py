@@ -24,7 +24,7 @@ from ksim_envs.types import View
 
 
 class Filter:
-    """Targets around other targets, whose positions it changes; what it remembers begins with `start`."""
+    """Targets around other targets, which it changes; what it remembers, if anything, begins with `start`."""
 
     targets: Targets
 
@@ -44,8 +44,8 @@ class Filter:
         return target, (inner, state)
 
     def start(self, view: View, ctx: Context) -> Carry:
-        """What the filter remembers at an episode's start: the measured positions."""
-        return measured_positions(view, ctx)
+        """What the filter remembers at an episode's start."""
+        return ()
 
     def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The changed target, and what to remember."""
@@ -82,6 +82,10 @@ class LowPass(Filter):
 
     def __post_init__(self) -> None:
         check_positive("LowPass", cutoff=self.cutoff)
+
+    def start(self, view: View, ctx: Context) -> Carry:
+        """The measured positions."""
+        return measured_positions(view, ctx)
 
     def change(self, target: JointTarget, state: Carry, ctx: Context) -> tuple[JointTarget, Carry]:
         """The smoothed target."""
