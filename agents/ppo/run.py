@@ -6,9 +6,8 @@ import functools
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +22,7 @@ from agents.ppo.health import MAX_IDLE_ITERATIONS, Health
 from agents.ppo.learn import TrainState
 from agents.ppo.policy import Policy
 from agents.ppo.presets import preset
-from agents.ppo.saved import describe, read_description
+from agents.ppo.saved import RunInfo, read_info
 from agents.ppo.trainer import Trainer
 from agents.progress import Progress
 from agents.run_folder import CHECKPOINTS, lock, name_of, new_run_dir
@@ -130,7 +129,7 @@ class _Run:
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         if self._checkpoints.steps() and not resume:
             raise RunFolderError(f"{folder} holds a run; resume it (--resume), or choose another folder.")
-        stored = read_description(self._checkpoints) if self._checkpoints.steps() else None
+        stored = read_info(self._checkpoints) if self._checkpoints.steps() else None
         self.config = _settings(task_id, config, stored)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS, keep_last=self.config.num_checkpoints)
         self.trainer = Trainer(
@@ -143,9 +142,9 @@ class _Run:
         self._evaluations: list[Evaluation] = []
         self._state: TrainState | None = None
         if stored:
-            state, stored = self._checkpoints.load(self.trainer.template())
+            state, values = self._checkpoints.load(self.trainer.template())
             self._state = jax.device_put(state, self.trainer.core.backend.device)
-            self._started -= stored["elapsed_s"]
+            self._started -= RunInfo.from_json(values, self._checkpoints.folder).elapsed_s
             self._checkpoints.discard_after(self.env_steps)
 
     def begin(self) -> None:
@@ -205,9 +204,9 @@ class _Run:
             if logger is not None:
                 logger.sync()
             best = self._best_seed() if self._evaluations else 0
-            info = describe(self._task_id, self.config, self.trainer.core, self.state, self.elapsed_s, best)
+            info = RunInfo.of(self._task_id, self.config, self.trainer.core, self.state, self.elapsed_s, best)
             score = self._evaluations[best].metrics()["return_mean"] if self._evaluations else None
-            self._checkpoints.save(self.env_steps, self.state, info, score)
+            self._checkpoints.save(self.env_steps, self.state, asdict(info), score)
 
     def end_if_stuck(self, logger: Logger) -> None:
         """Save the last parameters and give up, once nothing is learned any more.
@@ -276,14 +275,14 @@ def _make(task: str | Task, config: PPOConfig, num_envs: int) -> Core:
     )
 
 
-def _settings(task_id: str, config: PPOConfig | None, stored: dict[str, Any] | None) -> PPOConfig:
+def _settings(task_id: str, config: PPOConfig | None, stored: RunInfo | None) -> PPOConfig:
     """The settings to go on with, which fit those that the run began with."""
     if stored is None:
         config = config or preset(task_id)
         return replace(config, backend=_make(task_id, config, 1).backend.name)  # what "auto" is on this machine
-    began_with = PPOConfig.from_dict(stored["config"])
-    if name_of(stored["task_id"]) != name_of(task_id):
-        raise InvalidConfigError(f"the run is of {stored['task_id']}, not of {task_id}; choose another folder.")
+    began_with = stored.config
+    if name_of(stored.task_id) != name_of(task_id):
+        raise InvalidConfigError(f"the run is of {stored.task_id}, not of {task_id}; choose another folder.")
     for field in fields(PPOConfig):
         was, now = getattr(began_with, field.name), getattr(config or began_with, field.name)
         if was != now and field.name not in MAY_CHANGE and (field.name, now) != ("backend", "auto"):

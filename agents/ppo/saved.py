@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import jax
 import numpy as np
@@ -21,34 +21,54 @@ from ksim_envs import Core
 from ksim_envs.errors import InvalidConfigError
 from ksim_envs.moments import Moments
 
-_DESCRIPTION = {
-    "task_id": str,
-    "config": dict,
-    "best_seed": int,
-    "num_observations": int,
-    "num_privileged": int,
-    "action_low": list,
-    "action_high": list,
-    "elapsed_s": float,
-}
-"""The names and types of what a checkpoint says about itself."""
 
-
-def describe(
-    task_id: str, config: PPOConfig, core: Core, state: TrainState, elapsed_s: float, best_seed: int
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
     """What a checkpoint says about itself: enough to go on, and to use the policy without the env."""
-    low_A, high_A = core.action_bounds
-    return {
-        "task_id": task_id,
-        "config": config.to_dict(),
-        "best_seed": best_seed,
-        "num_observations": core.num_observations,
-        "num_privileged": state.moments.mean_L.shape[-1] - core.num_observations,
-        "action_low": low_A.tolist(),
-        "action_high": high_A.tolist(),
-        "elapsed_s": elapsed_s,
-    }
+
+    task_id: str
+    config: PPOConfig
+    best_seed: int
+    """Index of the seed with the best evaluation; 0 where there was none."""
+    num_observations: int
+    num_privileged: int
+    action_low: list[float]
+    action_high: list[float]
+    elapsed_s: float
+    """Wall-clock time of the run so far."""
+
+    @classmethod
+    def of(
+        cls, task_id: str, config: PPOConfig, core: Core, state: TrainState, elapsed_s: float, best_seed: int
+    ) -> RunInfo:
+        """That of a run in this state."""
+        low_A, high_A = core.action_bounds
+        return cls(
+            task_id=task_id,
+            config=config,
+            best_seed=best_seed,
+            num_observations=core.num_observations,
+            num_privileged=state.moments.mean_L.shape[-1] - core.num_observations,
+            action_low=low_A.tolist(),
+            action_high=high_A.tolist(),
+            elapsed_s=elapsed_s,
+        )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], folder: Path) -> RunInfo:
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            CheckpointError: something else saved it; the message names the folder.
+        """
+        for name, kind in get_type_hints(cls).items():
+            if not isinstance(values.get(name), dict if kind is PPOConfig else get_origin(kind) or kind):
+                raise CheckpointError(
+                    f"{folder} has no checkpoints of PPO: {name} is {values.get(name)!r}. Give the folder of a run of "
+                    "`ksim train`."
+                )
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**known, "config": PPOConfig.from_dict(values["config"])})
 
 
 def read_settings(run_dir: Path | str) -> tuple[str, PPOConfig]:
@@ -57,8 +77,8 @@ def read_settings(run_dir: Path | str) -> tuple[str, PPOConfig]:
     Raises:
         CheckpointError: there is no usable checkpoint.
     """
-    info = read_description(Checkpoints(Path(run_dir) / CHECKPOINTS))
-    return info["task_id"], PPOConfig.from_dict(info["config"])
+    info = read_info(Checkpoints(Path(run_dir) / CHECKPOINTS))
+    return info.task_id, info.config
 
 
 def load(run_dir: Path | str, step: int | None = None, *, seed_index: int | None = None) -> Policy:
@@ -88,44 +108,37 @@ def load(run_dir: Path | str, step: int | None = None, *, seed_index: int | None
         return _load(checkpoints, None, seed_index)
 
 
-def read_description(checkpoints: Checkpoints, step: int | None = None) -> dict[str, Any]:
-    """What `describe` said of a checkpoint.
+def read_info(checkpoints: Checkpoints, step: int | None = None) -> RunInfo:
+    """What a checkpoint says about itself, by default the newest that can be read.
 
     Raises:
-        CheckpointError: something else saved it.
+        CheckpointError: there is none, or something else saved it.
     """
-    info = checkpoints.read_info(step)
-    for name, kind in _DESCRIPTION.items():
-        if not isinstance(info.get(name), kind):
-            raise CheckpointError(
-                f"{checkpoints.folder} has no checkpoints of PPO: {name} is {info.get(name)!r}. Give the folder of a "
-                "run of `ksim train`."
-            )
-    return info
+    return RunInfo.from_json(checkpoints.read_info(step), checkpoints.folder)
 
 
 def _load(checkpoints: Checkpoints, step: int | None, seed_index: int | None) -> Policy:
-    info = read_description(checkpoints, step)
-    num_seeds = PPOConfig.from_dict(info["config"]).num_seeds
+    info = read_info(checkpoints, step)
+    num_seeds = info.config.num_seeds
     if seed_index is not None and not 0 <= seed_index < num_seeds:
         raise InvalidConfigError(f"seed_index is {seed_index}; the run has {num_seeds} seeds, counted from 0.")
-    state, info = checkpoints.load(_policy_template(info), step, partial=True)  # an older one, if the newest is damaged
-    index: int = info["best_seed"] if seed_index is None else seed_index
+    state, values = checkpoints.load(_policy_template(info), step, partial=True)
+    info = RunInfo.from_json(values, checkpoints.folder)  # of an older one, if the newest is damaged
     part = (state.model, state.moments)
     if num_seeds > 1:
+        index = info.best_seed if seed_index is None else seed_index
         part = jax.tree.map(lambda leaf: leaf[index], part)
-    bounds = (np.asarray(info[name], np.float32) for name in ("action_low", "action_high"))
+    bounds = (np.asarray(bound, np.float32) for bound in (info.action_low, info.action_high))
     return Policy(PolicyState.of(*part, *bounds))
 
 
-def _policy_template(info: dict[str, Any]) -> TrainState:
+def _policy_template(info: RunInfo) -> TrainState:
     """A state of which only the model and the statistics are there."""
-    config = PPOConfig.from_dict(info["config"])
+    config = info.config
 
     def part(key: jax.Array) -> dict[str, Any]:
-        num_seen, num_privileged = info["num_observations"], info["num_privileged"]
-        model = ActorCritic(num_seen, num_privileged, len(info["action_low"]), config, key)
-        return {"model": model, "moments": Moments.empty(num_seen + num_privileged)}
+        model = ActorCritic(info.num_observations, info.num_privileged, len(info.action_low), config, key)
+        return {"model": model, "moments": Moments.empty(info.num_observations + info.num_privileged)}
 
     keys = jax.random.split(jax.random.key(0), config.num_seeds)
     shapes: Any = jax.eval_shape(jax.vmap(part), keys) if config.num_seeds > 1 else jax.eval_shape(part, keys[0])
