@@ -247,8 +247,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
-                masks = dict.fromkeys((f"_{name}" for name in info), jax.device_put(mask, self.core.backend.device))
-                info |= self._export(masks)
+                on_device = jax.device_put(mask.copy(), self.core.backend.device)
+                info |= self._export(dict.fromkeys((f"_{name}" for name in info), on_device))
             return obs, info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
