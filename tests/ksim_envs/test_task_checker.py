@@ -100,7 +100,7 @@ SAID = (
     "privileged 'hidden': it never changed",
     "reward 'none' was always 0",
     "reward 'less' was always -1",
-    "reward 'huge' was always -5e+04",
+    "reward 'huge' was always -50000",
     "reward 'huge' reached 5e+04",
     "termination 'never' never held",
     "reset 'still' changed nothing",
