@@ -230,7 +230,7 @@ def test_episode_statistics_stay_right_over_partial_resets(output: str, mode: Au
     env, twin = make_twins(make_env, output, mode)
     wrapper = row.wrap(env)
     num_ends = 0
-    for t, (found, bare) in enumerate(results(wrapper, twin, row)):
+    for t, (found, bare) in enumerate(results(wrapper, twin, row, num_steps=45)):
         episode_statistics(wrapper, found, bare)
         ended = ended_in(bare)
         num_ends += ended.sum()
