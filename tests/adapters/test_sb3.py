@@ -29,6 +29,12 @@ from ksim_envs.adapters import sb3
 from ksim_envs.adapters.sb3 import KsimVecEnv
 
 
+@pytest.fixture(autouse=True)
+def _log_folder(tmp_path, monkeypatch):
+    """SB3 makes one for each training, and leaves it."""
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path))
+
+
 @pytest.fixture
 def env():
     wrapped = KsimVecEnv(make())

@@ -180,7 +180,7 @@ def test_an_env_that_is_dropped_unclosed_frees_its_physics():
 # Processes
 
 
-def in_child(call, limit=5):
+def in_child(call, limit=30):
     """The name of the error that the call raises in a forked child; "hangs" after `limit` seconds."""
     read, write = os.pipe()
     child = os.fork()

@@ -32,6 +32,15 @@ ROOT = Path(__file__).parents[2]
 MACHINE = dict.fromkeys((*HARDWARE, *VERSIONS, "ksim-envs", "load", "engine_rate"), "1.0") | {"processor": "abacus"}
 
 
+@pytest.fixture(autouse=True)
+def _signals():
+    """The benchmark has handlers of its own, for as long as its process lives."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def plan(**changes):
     known = Plan(
         tasks=("Hopper",),

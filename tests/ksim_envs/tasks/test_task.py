@@ -178,7 +178,6 @@ def test_a_misspelt_name_is_an_error_when_the_task_is_built(changes, message):
 
 READERS = {
     "observations": {"observations": {"o": Field("qacc")}},
-    "rewards": {"rewards": {"r": Scaled(1.0, BodyPosition("cart"))}},
     "terminations": {"terminations": {"t": Outside(Coordinate(0), high=9.0)}},
     "truncations": {"truncations": {"t": Outside(Field("xpos"), high=9.0)}},
     "metrics": {"metrics": {"m": Field("cvel")}},
@@ -187,7 +186,6 @@ READERS = {
 }
 READS = {
     "observations": {"qacc"},
-    "rewards": {"qvel", "qpos"},
     "terminations": {"qvel", "qpos"},
     "truncations": {"qvel", "qpos", "xpos"},
     "metrics": {"qvel", "qpos", "cvel"},
@@ -196,7 +194,7 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("role", [role for role in READERS if role != "rewards"])
+@pytest.mark.parametrize("role", READERS)
 def test_find_reads_finds_exactly_what_the_terms_of_each_role_read(role):
     assert find_reads(replace(PLAIN, **READERS[role]), MODEL) == READS[role]
 
