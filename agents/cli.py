@@ -45,7 +45,8 @@ def main(args: Sequence[str] | None = None) -> int:
             commands = {**_COMMANDS, "train": learning_commands.train_command(words)}
             return tyro.extras.subcommand_cli_from_dict(commands, prog="ksim", description=_DESCRIPTION, args=words)
         except TrainingStopped as stop:
-            print_plain(f"ksim: {stop}")
+            with contextlib.suppress(OSError):  # it may be the terminal that is gone
+                print_plain(f"ksim: {stop}")
             return 128 + stop.received
         except KsimError as error:
             print_plain(f"ksim: {error}", stderr=True)
@@ -54,13 +55,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _until_nobody_reads() -> Generator[None]:
-    """End without a traceback when the output goes into a pipe that was closed, as in `ksim list | head -1`."""
+    """End without a traceback when the output goes to a closed pipe, as in `ksim list | head -1`, or lost terminal."""
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         if not _is_broken(sys.stdout.fileno()):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits

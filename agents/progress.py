@@ -102,7 +102,7 @@ class Progress:
         if is_due and not self._live.is_started:
             self._next_line = time.monotonic() + LINE_SECONDS
             with contextlib.suppress(OSError):
-                self._console.print(self._line(), markup=False, highlight=False, soft_wrap=True)
+                print(self._line(), file=self._console.file, flush=True)
 
     def _fields(self) -> Iterator[tuple[str, str]]:
         """Labels and what stands beside them; a dash where there is no number, as before the first episode's end."""

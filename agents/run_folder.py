@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
 import socket
 from collections.abc import Generator
@@ -35,16 +34,17 @@ def new_run_dir(task_id: str) -> Path:
         RunFolderError: it cannot be made.
     """
     folder, now = runs_of(task_id), datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    path, number = folder / now, 1
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            path = folder / (now if number == 1 else f"{now}_{number}")
+        while True:
             with contextlib.suppress(FileExistsError):
                 path.mkdir()
                 return path
+            number += 1
+            path = folder / f"{now}_{number}"
     except OSError as error:
         raise RunFolderError(f"{folder} cannot hold run folders: {error}. Choose another folder.") from error
-    raise AssertionError  # the numbers do not end
 
 
 @contextlib.contextmanager

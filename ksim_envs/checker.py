@@ -280,7 +280,8 @@ def _partial_reset(probe: Probe) -> Findings:
             yield f"{place} is {leaf} after a reset of the even envs"
     steps = (call for call in islice(run, WINDOW) if call.is_step)
     expected = (call for call in probe.calls[index + 1 :] if call.is_step)
-    odd -= indices_of(before.ended)  # a new episode may come from a generator that all envs share
+    if probe.mode is not AutoresetMode.SAME_STEP:
+        odd -= indices_of(before.ended)  # a new episode may come from a generator that all envs share
     for call, was in zip(steps, expected, strict=False) if "replay" in probe.facts else ():
         ended = indices_of(was.ended)
         compared = odd - ended if probe.mode is AutoresetMode.SAME_STEP else odd  # there obs is of the new episode

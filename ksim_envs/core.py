@@ -35,7 +35,7 @@ from ksim_envs.tasks.tracing import action_bounds, slices
 from ksim_envs.types import RESET_ALL, Autoreset, EnvState, Info, StepResult, View
 
 EPISODE_FIELDS = ("step_E", "ahead_E", "return_E", "needs_reset_E", "terminated_E", "diverged_E")
-"""Fields of a state that are zero when an episode begins."""
+"""Fields of a state that a reset sets to zero, but for `diverged_E` of a row whose first state is unusable."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,7 +137,6 @@ class Core:
         action_EA, fault_E = self._bounded(action_EA)
         controls, fields = self.engine_inputs(state, action_EA)
         fault_E |= guard.fault_if(~(_healthy(controls) & guard.healthy(state.model_fields)), Fault.INPUT)
-        fault_E |= guard.fault_if(state.diverged_E & (state.step_E == 0), Fault.TERM)  # in the first state
 
         # 2 Physics substeps.
         steps_E = active_E & (fault_E == 0)
@@ -147,7 +146,8 @@ class Core:
         step_E = state.step_E + active_E
         carry = {**state.carry, **controls.carry}
         terms = self._evaluate(replace(state, physics=physics, step_E=step_E, carry=carry), action_EA)
-        fault_E |= physics_fault_E | guard.fault_if(~_healthy(terms), Fault.TERM)
+        is_unusable_E = ~_healthy(terms) | state.diverged_E & (state.step_E == 0)  # or the first state's were
+        fault_E |= physics_fault_E | guard.fault_if(is_unusable_E, Fault.TERM)
         fault_E = jnp.where(active_E, fault_E, 0)
         diverged_E = fault_E != 0
         counted_E = active_E & ~diverged_E

@@ -1,8 +1,8 @@
 """The health of rows: what counts as a fault, how a faulty row is quarantined, and how often it happens.
 
 No bit of another row depends on a faulty one. The faulty row's transition is reported as truncated, with reward zero,
-its last finite observation as the final one and `info["diverged"]` set; then the row is reset like any other that
-ended.
+its last finite observation as the final one (zeros, if it had none) and `info["diverged"]` set; then the row is reset
+like any other that ended.
 """
 
 from __future__ import annotations

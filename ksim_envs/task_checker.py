@@ -96,7 +96,7 @@ def check_task(task: str | Task, *, num_envs: int = 16, num_steps: int = 200, se
         KsimError: a number is not allowed, or the task cannot be built at all.
     """
     num_steps = validate.positive_integer("num_steps", num_steps)
-    validate.seeds(seed, num_envs)
+    seed = validate.one_seed(seed, "seed")
     built = task if isinstance(task, Task) else get_task(task)
     watched = {f"{role}/{name}": _Watched(term) for role in WATCHED for name, term in getattr(built, role).items()}
     watching = replace(built.hardest, metrics={**built.metrics, **watched, ACCELERATION: Field("qacc")})

@@ -87,13 +87,14 @@ def seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
             raise InvalidSeedError(
                 f"seed has {len(seed)} entries; this env expects one for each of its {num_envs} envs."
             )
-        return [None if one is None else _seed(one, f"seed[{i}]") for i, one in enumerate(seed)]
-    return _seed(seed, "seed")
+        return [None if one is None else one_seed(one, f"seed[{i}]") for i, one in enumerate(seed)]
+    return one_seed(seed, "seed")
 
 
-def _seed(value: Any, name: str) -> int:
+def one_seed(value: Any, name: str) -> int:
+    """The seed as a Python integer."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise InvalidSeedError(f"{name} is {value!r} of type {type(value).__name__}; it must be an integer or None.")
+        raise InvalidSeedError(f"{name} is {value!r} of type {type(value).__name__}; it must be an integer.")
     if not 0 <= value < 2**64:
         raise InvalidSeedError(f"{name} is {value}; it must lie in [0, 2**64).")
     return int(value)

@@ -86,7 +86,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             output: `"numpy"`, `"jax"` or `"torch"`: the library whose arrays `reset` and `step` return.
             episode_length: control steps after which an episode is truncated; None for the task's own.
             stagger_first_episodes: after a reset of all envs, truncate the first episode of env i after a share of
-                `(i + 1) / num_envs` of `episode_length`, so that later time limits do not all come in one step.
+                `(i + 1) / num_envs` of what `episode_length` then is, so that later time limits do not all come in one
+                step.
             render_mode: None or `"rgb_array"`.
             num_rendered_envs: `render` returns frames of this many envs, the first ones.
             width: of a frame, in pixels.
@@ -247,8 +248,8 @@ class KsimVectorEnv(VectorEnv, gym.Env):
             super().reset(seed=seed if isinstance(seed, int) else None)
             obs, info = self._export(result)
             if not mask.all():
-                on_device = jax.device_put(mask.copy(), self.core.backend.device)
-                info |= self._export(dict.fromkeys((f"_{name}" for name in info), on_device))
+                mask_E = jnp.array(mask, device=self.core.backend.device)
+                info |= self._export(dict.fromkeys((f"_{name}" for name in info), mask_E))
             return obs, info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:

@@ -227,8 +227,8 @@ def _check_number(name: str, value: Any, low: float, high: float, is_open: bool)
         raise InvalidConfigError(f"{name} is {value!r}; it must be a number in {bounds}.")
 
 
-def _nearest_multiples(count: int, size: int, envs: int) -> str:
-    """The counts around `count` for which `count * size` is a multiple of `envs`."""
-    step = envs // math.gcd(size, envs)
-    below = count // step * step
+def _nearest_multiples(value: int, factor: int, envs: int) -> str:
+    """The values around this one that with the factor are multiples of `envs`, in words."""
+    step = envs // math.gcd(factor, envs)
+    below = value // step * step
     return f"{below} or {below + step}" if below else f"{step}"

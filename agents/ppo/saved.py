@@ -67,8 +67,8 @@ class RunInfo:
                     f"{folder} has no checkpoints of PPO: {name} is {values.get(name)!r}. Give the folder of a run of "
                     "`ksim train`."
                 )
-        known = {field.name: values[field.name] for field in fields(cls)}
-        return cls(**{**known, "config": PPOConfig.from_dict(values["config"])})
+        values = {**values, "config": PPOConfig.from_dict(values["config"])}
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def read_settings(run_dir: Path | str) -> tuple[str, PPOConfig]:

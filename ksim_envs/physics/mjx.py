@@ -148,7 +148,7 @@ class MjxBackend:
         stepped, fault_E = self._step_batch(state, ctrl_ESL, push_EL, model_fields)
         carried = {name: state.integration[name] for name in CARRIED}
         constants = [state.integration[name] for name in DERIVED if name in state.integration]
-        unknown = [jnp.where(jnp.isnan(values), jnp.inf, 0.0) for values in constants]  # large ones: PHYSICS
+        unknown = [jnp.where(jnp.isnan(values), jnp.inf, 0.0) for values in constants]  # large ones may work
         fault_E = jnp.where(guard.healthy((carried, unknown)), fault_E, Fault.INPUT.mask)
         fault_E = jnp.where(active_E, fault_E, 0)
         return guard.keep_rows(active_E & (fault_E == 0), stepped, state), fault_E

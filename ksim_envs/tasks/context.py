@@ -33,7 +33,7 @@ class Context:
     episode_return: Array  # (), float32: the sum of this episode's rewards; a step's terms see it without that step's
     level: Array  # (), float32 in [0, 1]: the curriculum's difficulty; 1 without a curriculum
     commands: dict[str, Array]  # by name: those that the action answered to; for observations those to answer next;
-    # for a command the next ones of those above it in the task's table; none to what comes before, as resets do
+    # for a command the next ones of those above it in the task's table; none for resets, which come before
     key: Array  # a PRNG key of this row, episode, step and term, for this one use
     run_key: Array  # a PRNG key of this row and term that is the same in all of the row's episodes
     model_fields: dict[str, Array]  # this env's own values of model fields that are randomized

@@ -120,7 +120,7 @@ class ModelEdit(Protocol):
     """
 
     def edit_model(self, spec: mujoco.MjSpec) -> None:
-        """Change the model. A term can be in a task twice: the second call finds its work done, and changes nothing."""
+        """Change the model. A term can be in a task twice: a second call must change nothing more."""
         ...
 
 

@@ -90,12 +90,8 @@ class DeviceWrapper(VectorWrapper):
     ) -> tuple[Any, Info]:
         """See `KsimVectorEnv.reset`."""
         obs, info = self._inside().reset(seed=seed, options=options)
-        # there after a partial reset, and the caller's to change
-        mask_E = np.array(info.get("_episode_length", np.ones(self.num_envs, bool)))
-        obs = self._after_reset(obs, mask_E)
-        arrays = {name: leaf for name, leaf in info.items() if not isinstance(leaf, np.ndarray)}
-        obs, arrays = self._export((obs, arrays))
-        return obs, {**info, **arrays}
+        mask_E = np.array(info.get("_episode_length", np.ones(self.num_envs, bool)))  # there after a partial reset
+        return self._export((self._after_reset(obs, mask_E), info))
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
         """See `KsimVectorEnv.step`."""

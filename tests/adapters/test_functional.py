@@ -197,21 +197,20 @@ def test_sizes_and_periods_and_models_are_the_tasks(env):
 
 
 def test_frames_of_states_and_of_their_physics(env, first_states):
-    states = first_states
     try:
-        frames = env.render(states, 48, 64)
+        frames = env.render(first_states, 48, 64)
     except RenderError as error:
         pytest.skip(str(error).splitlines()[0])
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
-    np.testing.assert_array_equal(env.render(states[0].pipeline_state, 48, 64), frames[0])
+    np.testing.assert_array_equal(env.render(first_states[0].pipeline_state, 48, 64), frames[0])
     assert (frames[0] != frames[1]).any()
     option, seen = mujoco.MjvOption(), []
     option.geomgroup[:] = 0
-    assert (env.render(states[0], 48, 64, None, option) != frames[0]).any()
-    env.render(states, 48, 64, modify_scene_fns=[lambda scene: seen.append(scene.ngeom)] * 2)
+    assert (env.render(first_states[0], 48, 64, None, option) != frames[0]).any()
+    env.render(first_states, 48, 64, modify_scene_fns=[lambda scene: seen.append(scene.ngeom)] * 2)
     assert len(seen) == 2 and min(seen) > 0
     with pytest.raises(UnknownNameError, match="no camera 'side'"):
-        env.render(states, 48, 64, "side")
+        env.render(first_states, 48, 64, "side")
 
 
 def test_a_frame_that_fails_closes_the_renderer(env, first_states, monkeypatch):

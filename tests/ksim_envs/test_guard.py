@@ -10,6 +10,7 @@ import pytest
 
 from ksim_envs import guard, make_functional
 from ksim_envs.guard import Fault
+from ksim_envs.types import Autoreset
 from tests import tiny
 
 
@@ -98,6 +99,20 @@ def test_an_episode_that_begins_with_an_unhealthy_term_ends_in_its_first_step():
         assert result.final_info["diverged"].all() and result.truncated_E.all() and (result.reward_E == 0).all()
         assert state.fault_count_EC[:, Fault.TERM].tolist() == [count] * 2
         assert state.fault_count_EC.sum() == 2 * count
+
+
+def to_no_number(qpos, qvel, ctx):
+    return qpos.at[0].set(jnp.nan), qvel
+
+
+@pytest.mark.parametrize("autoreset", [Autoreset.NEXT_STEP, Autoreset.DISABLED], ids=lambda mode: mode.name)
+def test_a_reset_to_what_is_no_number_is_an_input_fault_of_the_first_step(backend, autoreset, make_tiny_core):
+    core = make_tiny_core(replace(tiny.HOPPER_LIKE, resets={"none": to_no_number}), 2, backend=backend)
+    state, _ = core.programs.reset(core.unreset_state(core.keys(0)), np.ones(2, bool))
+    assert np.isfinite(state.obs_EL).all()
+    state, result = core.programs.step(state, np.zeros((2, 2), np.float32), autoreset)
+    assert result.info["diverged"].all() and result.truncated_E.all() and (result.reward_E == 0).all()
+    assert (state.fault_count_EC[:, Fault.INPUT] == 1).all()
 
 
 def test_keep_rows_takes_the_new_bits_where_it_keeps_and_the_old_ones_elsewhere():

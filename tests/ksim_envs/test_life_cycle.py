@@ -291,9 +291,9 @@ def test_a_copy_of_an_env_with_an_id_is_a_fresh_env_of_the_same_kind(make_env, m
     other.step(action)
 
 
-@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
-def test_a_copy_of_an_env_in_a_time_limit_has_episodes_as_long(duplicate):
-    other = duplicate(gym.make(SMALL, max_episode_steps=12_345))
+@pytest.mark.parametrize("name", ["pickle", "deepcopy"])  # a shallow copy of the wrapper has the same env
+def test_a_copy_of_an_env_in_a_time_limit_has_episodes_as_long(name):
+    other = COPIES[name](gym.make(SMALL, max_episode_steps=12_345))
     assert other.unwrapped.episode_length == 12_345
 
 
@@ -374,6 +374,15 @@ def test_episodes_that_are_staggered_begin_with_some_steps(make_env):
     env = make_env(tiny.HOPPER_LIKE, NUM_ENVS, backend="native", episode_length=8, stagger_first_episodes=True)
     env.reset(seed=0)
     assert env.episode_steps.tolist() == [6, 4, 2, 0]
+
+
+def test_head_starts_stay_as_they_were_when_the_episode_length_changes(make_env):
+    still = replace(tiny.HOPPER_LIKE, terminations={})
+    env = make_env(still, NUM_ENVS, backend="native", episode_length=8, stagger_first_episodes=True)
+    env.reset(seed=0)
+    env.episode_length = 12
+    assert env.episode_steps.tolist() == [6, 4, 2, 0]
+    assert np.stack([env.step(ACTION)[3] for _ in range(12)]).argmax(axis=0).tolist() == [5, 7, 9, 11]
 
 
 def test_an_edited_model_file_makes_another_core(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import ksim_envs
 from ksim_envs.building import make_core
-from ksim_envs.errors import InvalidConfigError
+from ksim_envs.errors import InvalidConfigError, KsimError
 from ksim_envs.task_checker import written
 from ksim_envs.tasks.context import Context
 from ksim_envs.tasks.curricula import Linear
@@ -151,6 +151,12 @@ ODD = {
 def test_what_is_odd_is_said(changes, kind, said):
     found = getattr(check(**changes), kind)
     assert any(said in finding for finding in found), found
+
+
+@pytest.mark.parametrize("number", [{"num_envs": 0}, {"num_steps": 0}, {"seed": -1}, {"seed": None}])
+def test_a_number_that_is_not_allowed_is_refused(number):
+    with pytest.raises(KsimError, match=f"{next(iter(number))} is"):
+        ksim_envs.check_task("ksim/InvertedPendulum-v0", **number)
 
 
 def test_an_id_is_checked_like_a_task():
