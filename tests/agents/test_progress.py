@@ -142,7 +142,7 @@ def test_a_terminal_gets_its_cursor_and_streams_back_after_an_error(terminal):
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone")])
 @pytest.mark.parametrize("is_terminal", [False, True])
-@pytest.mark.parametrize("num_written", [0, 4])
+@pytest.mark.parametrize("num_written", [0, 1, 2])
 def test_training_goes_on_when_nothing_can_be_written(error, is_terminal, num_written, monkeypatch):
     class Unwritable(io.StringIO):
         left = num_written

@@ -99,7 +99,7 @@ def test_no_leaf_of_a_step_is_copied(output: str, make_env: MakeEnv, monkeypatch
 
 @OUTPUTS
 def test_every_leaf_is_of_the_library_asked_for(output: str, make_env: MakeEnv) -> None:
-    env = make_env(backend="native", output=output, autoreset_mode="same_step", episode_length=2)
+    env = make_env(backend="native", output=output, autoreset_mode="same_step", episode_length=3)
     if output == "torch":
         import torch
     kind = np.ndarray if output == "numpy" else jax.Array if output == "jax" else torch.Tensor
