@@ -47,9 +47,9 @@ class PPOConfig:
     """Give the envs first episodes of different lengths, so that later time limits do not all come at once."""
 
     learning_rate: float = 3e-4
-    """Step size of Adam when no env step has been collected, positive; it falls in proportion to those collected."""
+    """Step size of Adam, positive: before any env step, falling in proportion to those taken; see also `desired_kl`."""
     final_learning_rate: float = 3e-5
-    """Step size when all are, positive; without effect with `desired_kl`."""
+    """Step size after all env steps, positive; without effect with `desired_kl`."""
     desired_kl: float | None = None
     """Adapt the step size after each epoch to keep the policy's change near this KL divergence, in nats."""
     max_grad_norm: float = 1.0
